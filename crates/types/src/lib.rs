@@ -1,1 +1,19 @@
-//! placeholder
+//! The names that every other crate speaks in, parsed once at the edge and trusted from there on.
+//!
+//! Pure: no clock, no socket, no file. What a name means (who owns it, who may reach it) lives in `weft-catalog` and `weft-policy`.
+
+mod flow;
+mod ids;
+mod name;
+mod port;
+mod reference;
+mod spiffe;
+mod verdict;
+
+pub use flow::{FlowId, ParseFlowIdError};
+pub use ids::{Revision, RuleId, ServiceId};
+pub use name::{Label, NameError, NodeName, TeamName, TrustDomain, WorkloadUid};
+pub use port::{ParseProtocolError, PortName, PortNameError, Protocol};
+pub use reference::{PortRef, RefError, ServiceRef, Target};
+pub use spiffe::{SpiffeError, SpiffeId};
+pub use verdict::{Path, Reason, Verdict};

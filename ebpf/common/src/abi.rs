@@ -1,0 +1,348 @@
+//! Map keys, map values and events. A change of any layout raises [`ABI_VERSION`], which is part of the pin path.
+//!
+//! Ports are in host byte order everywhere; addresses are [`Addr`]. `slot` is the generation's parity: a program reads
+//! [`State::slot`] once and looks everything of one connection up in that generation.
+
+use crate::{addr::Addr, limits::LOCAL_BACKENDS_MAX};
+
+/// Version of everything in this module.
+pub const ABI_VERSION: u32 = 1;
+
+pub const PROTO_TCP: u8 = 6;
+pub const PROTO_UDP: u8 = 17;
+
+/// `STATE[0]`: what switches a generation, and the few facts about the node that are no table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Generation in force: 0 or 1. Written last, so that no connection is judged by half of a revision.
+    pub slot: u32,
+    /// 1: a denied connect gets ECONNREFUSED; 0: EPERM.
+    pub refuse: u32,
+    /// Revision that `slot` holds; 0 while there has been none.
+    pub revision: u64,
+    /// Cgroup id of the agent itself; 0 exempts nobody.
+    pub exempt_cgroup: u64,
+}
+
+/// `WORKLOADS[cgroup id]`: an enrolled workload, by its cgroup at the workload's level.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Service id, which is the identity. Never 0.
+    pub identity: u32,
+    /// The agent's number of this workload instance.
+    pub workload: u32,
+    /// Cookie of the workload's network namespace.
+    pub netns: u64,
+}
+
+/// `NETNS[namespace cookie]`: an enrolled namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Netns {
+    pub identity: u32,
+    pub workload: u32,
+    /// Port of the agent's listener for captured connections inside this namespace; 0 while there is none (then capture denies).
+    pub capture_port: u16,
+    pub pad: [u8; 6],
+    /// The namespace's own addresses, bound on captured sockets so that `getsockname` stays true; unspecified when absent.
+    pub own_v4: Addr,
+    pub own_v6: Addr,
+}
+
+/// Key of `DESTINATIONS`: a virtual IP or an endpoint's address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DestinationKey {
+    pub slot: u32,
+    pub addr: Addr,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    pub service: u32,
+    /// [`DEST_VIP`] or [`DEST_ENDPOINT`].
+    pub kind: u32,
+}
+pub const DEST_VIP: u32 = 1;
+pub const DEST_ENDPOINT: u32 = 2;
+pub const DEST_EXTERNAL: u32 = 3;
+
+/// Data of an `EXTERNALS` prefix: `slot` in network order, then the address; the prefix length is 32 + the address's (v4: + 96).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ExternalKey {
+    pub slot_be: u32,
+    pub addr: Addr,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct External {
+    pub service: u32,
+}
+
+/// Key of `PORTS`: the dialled port, as the destination's kind ([`DEST_VIP`]: service port, [`DEST_ENDPOINT`]: target port) names it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PortKey {
+    pub slot: u32,
+    pub service: u32,
+    pub kind: u32,
+    pub port: u16,
+    pub proto: u8,
+    pub pad: u8,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// The port that policy speaks of.
+    pub service_port: u16,
+    /// The port that the endpoint listens on.
+    pub target_port: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GrantKey {
+    pub slot: u32,
+    pub source: u32,
+    pub destination: u32,
+    /// Service port.
+    pub port: u16,
+    pub proto: u8,
+    pub pad: u8,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    pub rule: u32,
+    /// [`GRANT_NEEDS_L7`] or 0.
+    pub flags: u32,
+}
+/// The rule speaks of HTTP: no L4 path may satisfy it.
+pub const GRANT_NEEDS_L7: u32 = 1;
+
+/// `LOCAL[service]`: endpoints of a service that this agent holds itself. No slot: it is the agent's own observation, not policy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalBackends {
+    pub count: u32,
+    pub pad: u32,
+    pub backends: [LocalBackend; LOCAL_BACKENDS_MAX],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalBackend {
+    pub netns: u64,
+    /// Unspecified when the workload has no address of that family.
+    pub v4: Addr,
+    pub v6: Addr,
+}
+
+/// `LOCAL_ADDRS[address]`: which namespace of this node holds an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalAddr {
+    pub netns: u64,
+    pub service: u32,
+    pub pad: u32,
+}
+
+/// Key of `ATTESTATIONS`: a connection whose handshake is under way, as the *destination* sees it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TupleKey {
+    /// Destination's namespace: equal 4-tuples in two namespaces never meet.
+    pub netns: u64,
+    /// Who dials.
+    pub remote: Addr,
+    /// Who listens.
+    pub local: Addr,
+    pub remote_port: u16,
+    pub local_port: u16,
+    pub proto: u32,
+}
+
+/// What is known of one connection: in the client socket's storage, then in `ATTESTATIONS`, then in the accepted socket's storage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attestation {
+    /// Stable id of the flow.
+    pub flow: u64,
+    /// Revision that judged it.
+    pub revision: u64,
+    /// Destination's namespace cookie (the caller's own for a captured connection).
+    pub netns: u64,
+    /// `bpf_ktime_get_ns` of the verdict.
+    pub since_ns: u64,
+    /// Caller's service id.
+    pub source: u32,
+    /// Destination's service id; 0 for loopback and own address.
+    pub destination: u32,
+    pub rule: u32,
+    /// One of `PATH_*`.
+    pub path: u32,
+    /// The address and port that the application dialled: what `getpeername` shows the client.
+    pub dialled: Addr,
+    /// The true caller, as `getpeername` and `accept` show it to the server; unspecified: what the socket says is already true.
+    pub caller: Addr,
+    pub dialled_port: u16,
+    pub caller_port: u16,
+    /// Service port that policy judged.
+    pub service_port: u16,
+    pub pad: u16,
+}
+/// To the agent's listener inside the caller's namespace.
+pub const PATH_CAPTURED: u32 = 1;
+/// Same-node fast path, straight to the endpoint.
+pub const PATH_SAME_NODE: u32 = 2;
+/// To a declared interface outside the mesh.
+pub const PATH_INTERFACE: u32 = 3;
+/// Within one namespace of one identity.
+pub const PATH_LOCAL: u32 = 4;
+/// The agent hands a tunnelled connection to the application.
+pub const PATH_DELIVERED: u32 = 5;
+/// To a resolver that the configuration names.
+pub const PATH_RESOLVER: u32 = 6;
+
+/// Storage of every socket made inside the node's subtree: who made it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// Identity of the task or namespace that created it; 0: unmanaged then.
+    pub identity: u32,
+    /// One of `CLASS_*`.
+    pub class: u32,
+}
+
+pub const CLASS_UNMANAGED: u32 = 0;
+pub const CLASS_EXEMPT: u32 = 1;
+pub const CLASS_ENROLLED: u32 = 2;
+pub const CLASS_UNIDENTIFIED: u32 = 3;
+
+/// Key of `RESOLVERS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ResolverKey {
+    pub addr: Addr,
+    pub port: u16,
+    pub pad: u16,
+}
+
+/// One event of the flow ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowEvent {
+    pub flow: u64,
+    pub revision: u64,
+    /// `bpf_ktime_get_ns`, monotonic.
+    pub at_ns: u64,
+    /// Caller's namespace cookie.
+    pub netns: u64,
+    /// Cgroup id of the calling task.
+    pub cgroup: u64,
+    pub source: u32,
+    pub destination: u32,
+    pub rule: u32,
+    pub pid: u32,
+    pub addr: Addr,
+    pub port: u16,
+    /// Service port, when one is known.
+    pub service_port: u16,
+    pub proto: u8,
+    /// [`VERDICT_ALLOW`] or [`VERDICT_DENY`].
+    pub verdict: u8,
+    /// One of `REASON_*`.
+    pub reason: u8,
+    /// One of `PATH_*`, 0 when denied.
+    pub path: u8,
+    pub comm: [u8; 16],
+}
+pub const VERDICT_ALLOW: u8 = 1;
+pub const VERDICT_DENY: u8 = 2;
+
+/// A grant allows it.
+pub const REASON_GRANT: u8 = 1;
+/// Within one namespace of one identity.
+pub const REASON_LOCAL: u8 = 2;
+/// A resolver that the configuration names.
+pub const REASON_RESOLVER: u8 = 3;
+/// No grant for this source, destination and port.
+pub const REASON_NO_GRANT: u8 = 10;
+/// The address belongs to nothing that the catalog knows.
+pub const REASON_UNKNOWN_DESTINATION: u8 = 11;
+/// The destination declares no such port.
+pub const REASON_UNKNOWN_PORT: u8 = 12;
+/// The grant speaks of HTTP and this path has no L7 judge.
+pub const REASON_NEEDS_L7: u8 = 13;
+/// A managed workload without an identity yet.
+pub const REASON_UNIDENTIFIED: u8 = 14;
+/// Socket, task and namespace speak of different identities.
+pub const REASON_MIXED_IDENTITY: u8 = 15;
+/// A protocol that enrolled workloads do not get (UDP, raw, …).
+pub const REASON_PROTOCOL: u8 = 16;
+/// Nobody may dial the tunnel port.
+pub const REASON_TUNNEL_PORT: u8 = 17;
+/// The namespace has no listener of the agent yet.
+pub const REASON_NO_CAPTURE: u8 = 18;
+/// The node has no snapshot yet.
+pub const REASON_NO_SNAPSHOT: u8 = 19;
+/// Nobody attested this connection: it went around the mesh.
+pub const REASON_UNATTESTED: u8 = 20;
+/// The kernel refused a helper that the verdict depends on.
+pub const REASON_INTERNAL: u8 = 21;
+
+/// Indices of `COUNTERS` (per CPU).
+pub const COUNT_FLOW_LOST: u32 = 0;
+pub const COUNT_ATTESTATION_FULL: u32 = 1;
+pub const COUNT_LOOKUP_REFUSED: u32 = 2;
+pub const COUNT_LOOKUP_PASSED: u32 = 3;
+pub const COUNT_EGRESS_REFUSED: u32 = 4;
+pub const COUNT_GUARD_REFUSED: u32 = 5;
+pub const COUNTERS: u32 = 8;
+
+/// The tunnel's port on every workload's address.
+pub const TUNNEL_PORT: u16 = 15008;
+
+macro_rules! layout {
+    ($($t:ty = $size:literal),* $(,)?) => { $(
+        const _: () = assert!(core::mem::size_of::<$t>() == $size);
+        #[cfg(feature = "user")]
+        impl crate::abi::sealed::Abi for $t {}
+    )* };
+}
+
+#[cfg(feature = "user")]
+pub mod sealed {
+    //! Marks the types whose layout is asserted; the user side makes exactly those plain old data.
+    pub trait Abi: Copy + 'static {}
+}
+
+layout! {
+    Addr = 16,
+    State = 24,
+    Workload = 16,
+    Netns = 48,
+    DestinationKey = 20,
+    Destination = 8,
+    ExternalKey = 20,
+    External = 4,
+    PortKey = 16,
+    Port = 4,
+    GrantKey = 16,
+    Grant = 8,
+    LocalBackends = 328,
+    LocalBackend = 40,
+    LocalAddr = 16,
+    TupleKey = 48,
+    Attestation = 88,
+    SocketOwner = 8,
+    ResolverKey = 20,
+    FlowEvent = 96,
+}

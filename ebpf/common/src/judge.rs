@@ -1,0 +1,1 @@
+//! Verdicts that need no kernel: placeholder

@@ -1,0 +1,26 @@
+//! Bounds of every kernel table, in entries unless the name says otherwise, and what happens at the bound.
+
+/// Workloads on one node. At the bound enrolment is refused, so the workload stays unidentified and denied.
+pub const WORKLOADS_MAX: u32 = 4096;
+/// Managed subtrees (kubepods, `weft.slice`, …) of one node. At the bound the agent refuses its configuration.
+pub const MANAGED_MAX: u32 = 16;
+/// Virtual IPs and endpoint addresses, both generations together. At the bound the agent refuses the revision.
+pub const DESTINATIONS_MAX: u32 = 65_536;
+/// Prefixes of declared interfaces, both generations together.
+pub const EXTERNALS_MAX: u32 = 8_192;
+/// Ports of services, both generations together.
+pub const PORTS_MAX: u32 = 65_536;
+/// Grants (source, destination, port, protocol), both generations together.
+pub const GRANTS_MAX: u32 = 524_288;
+/// Services with a workload on this node.
+pub const LOCAL_MAX: u32 = 4096;
+/// Endpoints of one service that the same-node path chooses among; further ones are reached by their own address.
+pub const LOCAL_BACKENDS_MAX: usize = 8;
+/// Connections whose handshake is under way. A full table refuses: the destination finds no record and resets.
+pub const ATTESTATIONS_MAX: u32 = 65_536;
+/// Resolvers that enrolled workloads may ask.
+pub const RESOLVERS_MAX: u32 = 64;
+/// Bytes of the flow event ring. A full ring loses events, counts them, and opens nothing.
+pub const FLOW_RING_BYTES: u32 = 1 << 20;
+/// Cgroup levels below the node's root at which a workload, or a managed subtree, may live.
+pub const LEVELS_MAX: u32 = 8;
