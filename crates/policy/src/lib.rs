@@ -1,1 +1,3 @@
-//! placeholder
+//! Catalog to grants, and the one function that decides and explains.
+mod decision;
+pub use decision::*;

@@ -1,0 +1,106 @@
+//! One revision of everything an agent or gateway needs, as the domain sees it. `wire` turns it into bytes and back.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use serde::Serialize;
+use weft_types::{NodeName, PortName, Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId, TeamName, TrustDomain, WorkloadUid};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    pub revision: Revision,
+    pub mesh: String,
+    pub trust_domain: TrustDomain,
+    /// Sorted by id.
+    pub services: Vec<Service>,
+    /// Sorted by service, node, uid.
+    pub endpoints: Vec<Endpoint>,
+    /// Sorted by source, destination, port, protocol.
+    pub grants: Vec<Grant>,
+    pub pending: Vec<Pending>,
+    pub teams: Vec<Team>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    Application,
+    Resource,
+    Interface,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Service {
+    pub id: ServiceId,
+    pub name: ServiceRef,
+    pub kind: ServiceKind,
+    pub title: String,
+    pub owner: TeamName,
+    pub capability: String,
+    pub lifecycle: String,
+    /// Always the workload shape. Interfaces have one too, which nobody is ever issued.
+    pub identity: SpiffeId,
+    /// `None` for interfaces.
+    pub vip: Option<Ipv4Addr>,
+    pub ports: Vec<Port>,
+    /// Of interfaces only.
+    pub externals: Vec<External>,
+    /// `file:line` of the document.
+    pub declared_at: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Port {
+    pub name: PortName,
+    pub port: u16,
+    pub target_port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct External {
+    pub cidr: IpNet,
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+/// One workload instance, where its agent says it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Endpoint {
+    pub service: ServiceId,
+    pub node: NodeName,
+    pub uid: WorkloadUid,
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Source may reach one port of destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    pub rule: RuleId,
+    pub source: ServiceId,
+    pub destination: ServiceId,
+    /// Service port, not target port.
+    pub port: u16,
+    pub protocol: Protocol,
+    /// The rule speaks of HTTP, so no L4 path satisfies it.
+    pub needs_l7: bool,
+    /// `file:line` of the dependency.
+    pub declared_at: String,
+}
+
+/// A dependency without the provider's consent: denied, and shown to both teams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pending {
+    pub source: ServiceId,
+    pub destination: ServiceId,
+    /// `None`: every declared port.
+    pub port: Option<u16>,
+    pub declared_at: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Team {
+    pub name: TeamName,
+    pub lead: String,
+    pub contact: String,
+}
