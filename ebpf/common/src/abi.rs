@@ -196,8 +196,11 @@ pub struct Attestation {
     pub caller_port: u16,
     /// Service port that policy judged.
     pub service_port: u16,
-    pub pad: u16,
+    /// [`SIDE_CLIENT`] or [`SIDE_SERVER`]: whose socket this record is stored on.
+    pub side: u16,
 }
+pub const SIDE_CLIENT: u16 = 1;
+pub const SIDE_SERVER: u16 = 2;
 /// To the agent's listener inside the caller's namespace.
 pub const PATH_CAPTURED: u32 = 1;
 /// Same-node fast path, straight to the endpoint.

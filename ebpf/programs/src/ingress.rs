@@ -1,0 +1,83 @@
+//! `sk_lookup` in every enrolled namespace: what nobody attested for *this* namespace is refused, whatever port it aims at; the tunnel's
+//! port is steered to the agent's listener, so nothing binds it.
+
+use aya_ebpf::{
+    bindings::{bpf_sk_lookup, sk_action::{SK_DROP, SK_PASS}},
+    macros::sk_lookup,
+    programs::SkLookupContext,
+};
+use weft_ebpf_common::{abi::*, addr::Addr};
+
+use crate::{
+    connect::is_resolver,
+    emit::{self, Seen},
+    maps::{ATTESTATIONS, LISTENERS},
+};
+
+const AF_INET: u32 = 2;
+
+/// Cookie of the namespace this instance is attached to; set when the program is loaded, since this hook may not ask for it.
+#[unsafe(no_mangle)]
+static NETNS_COOKIE: u64 = 0;
+
+#[sk_lookup]
+pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
+    // SAFETY: a constant of the object that the loader writes before the program exists.
+    let netns = unsafe { core::ptr::read_volatile(&raw const NETNS_COOKIE) };
+    if admitted(&ctx, netns) {
+        emit::count(COUNT_LOOKUP_PASSED);
+        SK_PASS
+    } else {
+        emit::count(COUNT_LOOKUP_REFUSED);
+        SK_DROP
+    }
+}
+
+#[inline(always)]
+fn admitted(ctx: &SkLookupContext, netns: u64) -> bool {
+    let c = ctx.lookup;
+    // SAFETY: fields of the context.
+    let (proto, remote_port, local_port) = unsafe { ((*c).protocol as u8, u16::from_be((*c).remote_port), (*c).local_port as u16) };
+    let (local, remote) = addresses(c);
+    if proto == PROTO_UDP {
+        // Answers of a resolver to a socket that is not connected.
+        return is_resolver(&remote, remote_port);
+    }
+    if proto != PROTO_TCP {
+        return false;
+    }
+    if local.is_loopback() && remote.is_loopback() {
+        return true;
+    }
+    let key = TupleKey { netns, remote, local, remote_port, local_port, proto: u32::from(PROTO_TCP) };
+    // SAFETY: only presence is asked.
+    if unsafe { ATTESTATIONS.get(&key) }.is_some() {
+        return true;
+    }
+    if local_port == TUNNEL_PORT && LISTENERS.redirect_sk_lookup(ctx, netns, 0).is_ok() {
+        return true;
+    }
+    let seen =
+        Seen { flow: emit::flow_id(), netns, source: 0, addr: &remote, port: local_port, proto, path: 0, with_task: false };
+    emit::denied(&seen, REASON_UNATTESTED);
+    false
+}
+
+#[inline(always)]
+fn addresses(c: *mut bpf_sk_lookup) -> (Addr, Addr) {
+    // SAFETY: fields of the context, in single loads.
+    unsafe {
+        if (*c).family == AF_INET {
+            return (Addr::from_v4_be((*c).local_ip4), Addr::from_v4_be((*c).remote_ip4));
+        }
+        (words((&raw const (*c).local_ip6).cast()), words((&raw const (*c).remote_ip6).cast()))
+    }
+}
+
+/// # Safety
+/// `p` points at an address of the context.
+#[inline(always)]
+unsafe fn words(p: *const u32) -> Addr {
+    // SAFETY: by the contract.
+    unsafe { Addr::from_v6_be([p.read_volatile(), p.add(1).read_volatile(), p.add(2).read_volatile(), p.add(3).read_volatile()]) }
+}
