@@ -61,7 +61,9 @@ pub fn by_ancestors(signs: &mut Signs, ancestor: impl Fn(u32) -> u64) {
             return;
         }
         // SAFETY: as above.
-        if unsafe { MANAGED.get(&id) }.is_some() {
+        if let Some(entry) = unsafe { MANAGED.get(&id) } {
+            // SAFETY: a live entry. The load keeps the compiler from turning the null check into pointer arithmetic, which the verifier refuses.
+            unsafe { core::ptr::read_volatile(entry) };
             signs.managed = true;
         }
         level += 1;
