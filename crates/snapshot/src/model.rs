@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use serde::Serialize;
-use weft_types::{NodeName, PortName, Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId, TeamName, TrustDomain, WorkloadUid};
+use weft_types::{Consumer, NodeName, PortName, Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId, TeamName, TrustDomain, WorkloadUid};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
@@ -17,8 +17,22 @@ pub struct Snapshot {
     pub endpoints: Vec<Endpoint>,
     /// Sorted by source, destination, port, protocol.
     pub grants: Vec<Grant>,
+    /// Sorted by source, destination, port.
     pub pending: Vec<Pending>,
+    /// Sorted by name.
     pub teams: Vec<Team>,
+}
+
+impl Snapshot {
+    /// Brings every list into its documented order.
+    pub fn sorted(mut self) -> Self {
+        self.services.sort_by_key(|s| s.id);
+        self.endpoints.sort();
+        self.grants.sort_by_key(|g| (g.source, g.destination, g.port, g.protocol, g.rule));
+        self.pending.sort_by(|a, b| (a.source, a.destination, a.port, &a.declared_at).cmp(&(b.source, b.destination, b.port, &b.declared_at)));
+        self.teams.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -45,6 +59,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Of interfaces only.
     pub externals: Vec<External>,
+    /// Who may declare a dependency on it, beyond its own namespace.
+    pub consumers: Vec<Consumer>,
     /// `file:line` of the document.
     pub declared_at: String,
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no socket, no file. What a name means (who owns it, who may reach it) lives in `weft-catalog` and `weft-policy`.
 
+mod consumer;
 mod flow;
 mod ids;
 mod name;
@@ -10,6 +11,7 @@ mod reference;
 mod spiffe;
 mod verdict;
 
+pub use consumer::{Consumer, ConsumerError};
 pub use flow::{FlowId, ParseFlowIdError};
 pub use ids::{Revision, RuleId, ServiceId};
 pub use name::{Label, NameError, NodeName, TeamName, TrustDomain, WorkloadUid};

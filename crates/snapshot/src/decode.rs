@@ -1,0 +1,248 @@
+//! Bytes to domain: everything is parsed into its newtype, every reference resolves, every list is bounded, or nothing is taken.
+//!
+//! The outer message is walked here and its elements are decoded one at a time, so that a hostile payload never makes more memory
+//! than its own size times a small constant. Unknown fields are refused: a field that an old agent skips might be a restriction.
+
+use std::{collections::HashSet, net::IpAddr};
+
+use ipnet::IpNet;
+use prost::Message;
+use thiserror::Error;
+use weft_types::{Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId};
+
+use crate::{
+    Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, encode, limits,
+    walk::{Value, Walk},
+    wire::{self, field},
+};
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error("snapshot payload has {size} bytes, at most {max} are allowed")]
+    TooLarge { size: usize, max: usize },
+    #[error("snapshot has more than {max} {what}")]
+    TooMany { what: &'static str, max: usize },
+    #[error("snapshot payload is no message of this schema: {0}")]
+    Malformed(String),
+    #[error("snapshot {what} {subject} is invalid: {why}")]
+    Invalid { what: &'static str, subject: String, why: String },
+    #[error("snapshot payload is not in canonical form: it holds unknown fields, or its lists are not sorted")]
+    NotCanonical,
+}
+
+/// Reads what [`encode`] wrote. The caller has verified the signature ([`crate::Keyring::open`]).
+pub fn decode(payload: &[u8]) -> Result<Snapshot, DecodeError> {
+    if payload.len() > limits::PAYLOAD_MAX_BYTES {
+        return Err(DecodeError::TooLarge { size: payload.len(), max: limits::PAYLOAD_MAX_BYTES });
+    }
+    let snapshot = elements(payload)?;
+    references(&snapshot)?;
+    if encode(&snapshot) != payload {
+        return Err(DecodeError::NotCanonical);
+    }
+    Ok(snapshot)
+}
+
+fn elements(payload: &[u8]) -> Result<Snapshot, DecodeError> {
+    let (mut revision, mut mesh, mut trust_domain) = (0, String::new(), None);
+    let (mut services, mut endpoints, mut grants, mut pendings, mut teams) = (vec![], vec![], vec![], vec![], vec![]);
+    for item in Walk::new(payload) {
+        match item.map_err(|why| DecodeError::Malformed(why.to_owned()))? {
+            (field::REVISION, Value::Number(n)) => revision = n,
+            (field::MESH, Value::Bytes(b)) => mesh = text("mesh", &utf8(b)?)?,
+            (field::TRUST_DOMAIN, Value::Bytes(b)) => {
+                let name = utf8(b)?;
+                trust_domain = Some(parse("trust domain", &name, &name)?);
+            }
+            (field::SERVICES, Value::Bytes(b)) => push(&mut services, "services", limits::SERVICES_MAX, service(message(b)?)?)?,
+            (field::ENDPOINTS, Value::Bytes(b)) => push(&mut endpoints, "endpoints", limits::ENDPOINTS_MAX, endpoint(message(b)?)?)?,
+            (field::GRANTS, Value::Bytes(b)) => push(&mut grants, "grants", limits::GRANTS_MAX, grant(message(b)?)?)?,
+            (field::PENDING, Value::Bytes(b)) => push(&mut pendings, "pending dependencies", limits::PENDING_MAX, pending(message(b)?)?)?,
+            (field::TEAMS, Value::Bytes(b)) => push(&mut teams, "teams", limits::TEAMS_MAX, team(message(b)?)?)?,
+            (number, _) => return Err(DecodeError::Malformed(format!("field {number} is unknown or has another type"))),
+        }
+    }
+    let trust_domain = trust_domain.ok_or_else(|| DecodeError::Malformed("the trust domain is absent".to_owned()))?;
+    Ok(Snapshot { revision: Revision(revision), mesh, trust_domain, services, endpoints, grants, pending: pendings, teams })
+}
+
+fn service(w: wire::Service) -> Result<Service, DecodeError> {
+    let subject = format!("{}/{}", w.namespace, w.name);
+    let bad = |why: &str| invalid("service", &subject, why);
+    if w.id == 0 {
+        return Err(bad("its id is 0"));
+    }
+    let kind = match w.kind {
+        1 => ServiceKind::Application,
+        2 => ServiceKind::Resource,
+        3 => ServiceKind::Interface,
+        _ => return Err(bad("its kind is unknown")),
+    };
+    let identity: SpiffeId = parse("service", &subject, &w.identity)?;
+    if !identity.is_workload() {
+        return Err(bad("its identity is not a workload's"));
+    }
+    within("ports of one service", w.ports.len(), limits::PORTS_MAX)?;
+    within("ranges of one interface", w.externals.len(), limits::EXTERNALS_MAX)?;
+    within("consumers of one service", w.consumers.len(), limits::CONSUMERS_MAX)?;
+    let interface = kind == ServiceKind::Interface;
+    if interface && (w.vip.is_some() || !w.ports.is_empty()) || !interface && !w.externals.is_empty() {
+        return Err(bad("an interface has ranges only, any other service a virtual IP and ports only"));
+    }
+    Ok(Service {
+        id: ServiceId(w.id),
+        name: ServiceRef { namespace: parse("service", &subject, &w.namespace)?, name: parse("service", &subject, &w.name)? },
+        kind,
+        title: text("service", &w.title)?,
+        owner: parse("service", &subject, &w.owner)?,
+        capability: text("service", &w.capability)?,
+        lifecycle: text("service", &w.lifecycle)?,
+        identity,
+        vip: w.vip.map(Into::into),
+        ports: w.ports.iter().map(|p| port(&subject, p)).collect::<Result<_, _>>()?,
+        externals: w.externals.iter().map(|e| external(&subject, e)).collect::<Result<_, _>>()?,
+        consumers: w.consumers.iter().map(|c| parse("service", &subject, c)).collect::<Result<_, _>>()?,
+        declared_at: text("service", &w.declared_at)?,
+    })
+}
+
+fn port(subject: &str, w: &wire::Port) -> Result<Port, DecodeError> {
+    Ok(Port {
+        name: parse("port of", subject, &w.name)?,
+        port: port_number(subject, w.port)?,
+        target_port: port_number(subject, w.target_port)?,
+        protocol: protocol(subject, w.protocol)?,
+    })
+}
+
+fn external(subject: &str, w: &wire::External) -> Result<External, DecodeError> {
+    let bits = u8::try_from(w.prefix_bits).ok();
+    let cidr = bits.and_then(|bits| IpNet::new(address(&w.network)?, bits).ok()).filter(|net| net.trunc() == *net);
+    let cidr = cidr.ok_or_else(|| invalid("range of", subject, "it is no network prefix"))?;
+    Ok(External { cidr, port: port_number(subject, w.port)?, protocol: protocol(subject, w.protocol)? })
+}
+
+fn endpoint(w: wire::Endpoint) -> Result<Endpoint, DecodeError> {
+    let subject = format!("{} on {}", w.uid, w.node);
+    within("addresses of one endpoint", w.addresses.len(), limits::ADDRESSES_MAX)?;
+    let addresses = w.addresses.iter().map(|a| address(a).ok_or_else(|| invalid("endpoint", &subject, "an address has neither 4 nor 16 bytes")));
+    Ok(Endpoint {
+        service: ServiceId(w.service),
+        node: parse("endpoint", &subject, &w.node)?,
+        uid: parse("endpoint", &subject, &w.uid)?,
+        addresses: addresses.collect::<Result<_, _>>()?,
+    })
+}
+
+fn grant(w: wire::Grant) -> Result<Grant, DecodeError> {
+    let subject = w.rule.to_string();
+    if w.rule == 0 {
+        return Err(invalid("grant", &subject, "rule 0 stands for no rule"));
+    }
+    Ok(Grant {
+        rule: RuleId(w.rule),
+        source: ServiceId(w.source),
+        destination: ServiceId(w.destination),
+        port: port_number(&subject, w.port)?,
+        protocol: protocol(&subject, w.protocol)?,
+        needs_l7: w.needs_l7,
+        declared_at: text("grant", &w.declared_at)?,
+    })
+}
+
+fn pending(w: wire::Pending) -> Result<Pending, DecodeError> {
+    let port = match w.port {
+        0 => None,
+        n => Some(port_number("pending dependency", n)?),
+    };
+    Ok(Pending { source: ServiceId(w.source), destination: ServiceId(w.destination), port, declared_at: text("pending dependency", &w.declared_at)? })
+}
+
+fn team(w: wire::Team) -> Result<Team, DecodeError> {
+    Ok(Team { name: parse("team", &w.name, &w.name)?, lead: text("team", &w.lead)?, contact: text("team", &w.contact)? })
+}
+
+/// Every id that is used is declared, and what must be unique is.
+fn references(s: &Snapshot) -> Result<(), DecodeError> {
+    let mut ids = HashSet::new();
+    let (mut names, mut identities, mut vips) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for service in &s.services {
+        let bad = |why| invalid("service", &service.name.to_string(), why);
+        if *service.identity.trust_domain() != s.trust_domain {
+            return Err(bad("its identity is of another trust domain"));
+        }
+        if !ids.insert(service.id) || !names.insert(&service.name) || !identities.insert(&service.identity) {
+            return Err(bad("its id, name or identity belongs to another service too"));
+        }
+        if service.vip.is_some_and(|vip| !vips.insert(vip)) {
+            return Err(bad("its virtual IP belongs to another service too"));
+        }
+    }
+    let known = |what, subject: &dyn ToString, id: ServiceId| {
+        if ids.contains(&id) { Ok(()) } else { Err(invalid(what, &subject.to_string(), &format!("no service has id {id}"))) }
+    };
+    for e in &s.endpoints {
+        known("endpoint", &e.uid, e.service)?;
+    }
+    for g in &s.grants {
+        known("grant", &g.rule, g.source)?;
+        known("grant", &g.rule, g.destination)?;
+    }
+    for p in &s.pending {
+        known("pending dependency", &p.declared_at, p.source)?;
+        known("pending dependency", &p.declared_at, p.destination)?;
+    }
+    Ok(())
+}
+
+fn message<M: Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
+    if bytes.len() > limits::ELEMENT_MAX_BYTES {
+        return Err(DecodeError::TooLarge { size: bytes.len(), max: limits::ELEMENT_MAX_BYTES });
+    }
+    M::decode(bytes).map_err(|e| DecodeError::Malformed(e.to_string()))
+}
+
+fn push<T>(list: &mut Vec<T>, what: &'static str, max: usize, item: T) -> Result<(), DecodeError> {
+    within(what, list.len() + 1, max)?;
+    list.push(item);
+    Ok(())
+}
+
+fn within(what: &'static str, count: usize, max: usize) -> Result<(), DecodeError> {
+    if count > max { Err(DecodeError::TooMany { what, max }) } else { Ok(()) }
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(what: &'static str, subject: &str, s: &str) -> Result<T, DecodeError> {
+    s.parse().map_err(|e: T::Err| invalid(what, subject, &e.to_string()))
+}
+
+fn text(what: &'static str, s: &str) -> Result<String, DecodeError> {
+    if s.len() > limits::TEXT_MAX_BYTES {
+        return Err(invalid(what, s, &format!("a text is longer than {} bytes", limits::TEXT_MAX_BYTES)));
+    }
+    Ok(s.to_owned())
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, DecodeError> {
+    String::from_utf8(bytes.to_vec()).map_err(|e| DecodeError::Malformed(e.to_string()))
+}
+
+fn port_number(subject: &str, n: u32) -> Result<u16, DecodeError> {
+    u16::try_from(n).ok().filter(|n| *n != 0).ok_or_else(|| invalid("port of", subject, "it is not between 1 and 65535"))
+}
+
+fn protocol(subject: &str, n: u32) -> Result<Protocol, DecodeError> {
+    u8::try_from(n).ok().and_then(Protocol::from_number).ok_or_else(|| invalid("protocol of", subject, "it is neither TCP nor UDP"))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+fn invalid(what: &'static str, subject: &str, why: &str) -> DecodeError {
+    DecodeError::Invalid { what, subject: subject.chars().take(160).collect(), why: why.to_owned() }
+}

@@ -1,0 +1,162 @@
+//! The signed envelope around a payload. A relay can delay it but never alter it.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    digest,
+    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+};
+use thiserror::Error;
+use weft_types::Revision;
+
+use crate::{DecodeError, Snapshot, decode, limits};
+
+/// Version of the payload's messages and of the signed bytes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// First of the signed bytes, so that no signature made for another purpose fits here.
+const DOMAIN: &[u8] = b"weft.snapshot.envelope.v1\0";
+
+/// As it travels; a field's meaning holds only after [`Keyring::open`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    pub schema_version: u32,
+    pub revision: Revision,
+    /// 0: the payload is complete.
+    pub base_revision: Revision,
+    pub payload: Vec<u8>,
+    pub key_id: String,
+    pub signature: Vec<u8>,
+}
+
+impl Envelope {
+    /// What the signature covers: every other field, each with a fixed size or its length before it (docs/snapshot.md).
+    fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(DOMAIN.len() + 36 + self.key_id.len() + self.payload.len());
+        bytes.extend_from_slice(DOMAIN);
+        bytes.extend_from_slice(&self.schema_version.to_be_bytes());
+        bytes.extend_from_slice(&self.revision.0.to_be_bytes());
+        bytes.extend_from_slice(&self.base_revision.0.to_be_bytes());
+        bytes.extend_from_slice(&(self.key_id.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(self.key_id.as_bytes());
+        bytes.extend_from_slice(&(self.payload.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+}
+
+/// The bridge's key for snapshots (Ed25519).
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    id: String,
+}
+
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("snapshot signing key is no Ed25519 key in PKCS#8")]
+pub struct KeyError;
+
+impl SigningKey {
+    /// A new key and its PKCS#8 form, which the caller keeps secret.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn generate() -> Result<(Self, Vec<u8>), KeyError> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| KeyError)?;
+        let pkcs8 = pair.to_pkcs8().map_err(|_| KeyError)?.as_ref().to_vec();
+        Ok((Self::from_pkcs8(&pkcs8)?, pkcs8))
+    }
+
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyError> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| KeyError)?;
+        let id = key_id(pair.public_key().as_ref());
+        Ok(Self { pair, id })
+    }
+
+    /// First sixteen hex digits of the public key's SHA-256.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn public_key(&self) -> [u8; 32] {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.pair.public_key().as_ref());
+        key
+    }
+
+    /// A complete envelope; `revision` must be the payload's own.
+    pub fn sign(&self, revision: Revision, payload: Vec<u8>) -> Envelope {
+        let mut envelope =
+            Envelope { schema_version: SCHEMA_VERSION, revision, base_revision: Revision(0), payload, key_id: self.id.clone(), signature: Vec::new() };
+        envelope.signature = self.pair.sign(&envelope.signed_bytes()).as_ref().to_vec();
+        envelope
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OpenError {
+    #[error("envelope has schema version {0}, this program reads version {SCHEMA_VERSION}: bring agents and bridge to the same release")]
+    Schema(u32),
+    #[error("envelope is signed with key {0}, which this node does not trust")]
+    UnknownKey(String),
+    #[error("envelope of revision {0} has a signature that does not fit")]
+    Signature(Revision),
+    #[error("envelope of revision {revision} is a change to revision {base}, which this version cannot apply")]
+    Delta { revision: Revision, base: Revision },
+    #[error("envelope says revision {envelope}, its payload says {payload}")]
+    Revision { envelope: Revision, payload: Revision },
+    #[error("envelope of revision {0} is too large")]
+    TooLarge(Revision),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// The keys whose snapshots a node accepts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keyring {
+    keys: Vec<(String, [u8; 32])>,
+}
+
+impl Keyring {
+    /// Pairs of key id and Ed25519 public key.
+    pub fn new(keys: Vec<(String, [u8; 32])>) -> Self {
+        Self { keys }
+    }
+
+    /// Verifies, then decodes.
+    pub fn open(&self, envelope: &Envelope) -> Result<Snapshot, OpenError> {
+        if envelope.schema_version != SCHEMA_VERSION {
+            return Err(OpenError::Schema(envelope.schema_version));
+        }
+        if envelope.payload.len() > limits::PAYLOAD_MAX_BYTES || envelope.key_id.len() > limits::KEY_ID_MAX_BYTES {
+            return Err(OpenError::TooLarge(envelope.revision));
+        }
+        let mut candidates = self.keys.iter().filter(|(id, _)| *id == envelope.key_id).peekable();
+        if candidates.peek().is_none() {
+            return Err(OpenError::UnknownKey(envelope.key_id.clone()));
+        }
+        let signed = envelope.signed_bytes();
+        let fits = candidates.any(|(_, key)| UnparsedPublicKey::new(&ED25519, key).verify(&signed, &envelope.signature).is_ok());
+        if !fits {
+            return Err(OpenError::Signature(envelope.revision));
+        }
+        if envelope.base_revision != Revision(0) {
+            return Err(OpenError::Delta { revision: envelope.revision, base: envelope.base_revision });
+        }
+        let snapshot = decode(&envelope.payload)?;
+        if snapshot.revision != envelope.revision {
+            return Err(OpenError::Revision { envelope: envelope.revision, payload: snapshot.revision });
+        }
+        Ok(snapshot)
+    }
+}
+
+fn key_id(public_key: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, public_key);
+    hash.as_ref()[..8].iter().map(|b| format!("{b:02x}")).collect()
+}
