@@ -1,0 +1,61 @@
+//! Every bound of the proxy, with its unit, and what happens there.
+
+use std::time::Duration;
+
+/// How long a captured or tunnelled connection waits for the agent to have its SVIDs and a snapshot. Then it is reset.
+pub(crate) const READY_WAIT: Duration = Duration::from_secs(10);
+
+/// TCP connect to an endpoint's tunnel port. Then another endpoint is tried, once.
+pub(crate) const TUNNEL_CONNECT: Duration = Duration::from_secs(5);
+/// TLS handshake of the calling side while another endpoint could be tried.
+pub(crate) const HANDSHAKE_OUT: Duration = Duration::from_secs(5);
+/// TLS handshake of the calling side on its last try: long enough for a peer whose agent restarts, since its backlog waits for it.
+pub(crate) const HANDSHAKE_OUT_LAST: Duration = Duration::from_secs(30);
+/// TLS handshake of the listening side. Then the connection is closed.
+pub(crate) const HANDSHAKE_IN: Duration = Duration::from_secs(5);
+/// From the end of the handshake to a whole first header, and from a header's first byte to its last. Then the connection is closed.
+pub(crate) const HEADER: Duration = Duration::from_secs(5);
+/// Connect to the application. Then the tunnel answers `upstream-connect`.
+pub(crate) const DELIVERY_CONNECT: Duration = Duration::from_secs(5);
+/// From the header to the answer, as the calling side waits for it: covers [`READY_WAIT`] and [`DELIVERY_CONNECT`] of the other side.
+pub(crate) const ANSWER: Duration = Duration::from_secs(20);
+
+/// Tries of one captured connection, each on another endpoint while there is one.
+pub(crate) const ATTEMPTS_MAX: usize = 2;
+/// An endpoint that just failed is chosen last for this long.
+pub(crate) const FAILED_ENDPOINT: Duration = Duration::from_secs(5);
+/// Endpoints whose failure or load is remembered; at the bound the memory is cleared, which costs balance, nothing else.
+pub(crate) const ENDPOINT_MEMORY_MAX: usize = 4096;
+
+/// An idle tunnel stays in the warm pool of the calling side this long.
+pub(crate) const POOL_IDLE: Duration = Duration::from_secs(60);
+/// The listening side waits this long for the next header: longer than the pool keeps, so that the caller ends it first.
+pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(75);
+/// Idle tunnels of one key. At the bound a finished tunnel is closed instead of kept.
+pub(crate) const POOL_PER_KEY_MAX: usize = 64;
+/// Idle tunnels of the node. At the bound a finished tunnel is closed instead of kept.
+pub(crate) const POOL_MAX: usize = 2048;
+/// How often idle tunnels are looked at.
+pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
+
+/// Handshakes under way on one tunnel listener. At the bound it stops accepting, so the backlog waits.
+pub(crate) const HANDSHAKES_PER_LISTENER_MAX: usize = 128;
+/// Connections of one listener, whatever their state. At the bound it stops accepting: one workload cannot starve another.
+pub(crate) const CONNECTIONS_PER_LISTENER_MAX: usize = 8192;
+/// After an accept that failed (no descriptor left, mostly), the listener rests this long.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A peer that has vanished is noticed by keepalive: first probe, interval, probes. A connection itself may idle for ever.
+pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const KEEPALIVE_PROBES: u32 = 6;
+
+/// One direction of a connection holds at most one buffer, and only while bytes are on their way.
+pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+/// Unused buffers that one worker thread keeps.
+pub(crate) const SPARE_BUFFERS_MAX: usize = 64;
+/// A RESET that the peer does not take within this time is not said; the connection is closed all the same.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
+
+/// TLS configurations kept, each for one (source, destination) pair. At the bound the table is cleared.
+pub(crate) const TLS_CONFIGS_MAX: usize = 4096;
