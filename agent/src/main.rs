@@ -1,1 +1,3 @@
+//! `weft-agent`: parse, build, run, drain.
+
 fn main() {}

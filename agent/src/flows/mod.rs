@@ -1,0 +1,7 @@
+//! What happened: decisions of the kernel and of the proxy, put together under the flow's id, kept in memory and followed live.
+
+mod record;
+mod store;
+
+pub use record::{Point, Record, Side};
+pub use store::{Filter, Store};

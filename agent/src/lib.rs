@@ -1,0 +1,9 @@
+//! The per-node daemon of weft: it enrols workloads, writes the kernel's tables, carries what leaves the node, and tells what happened.
+//!
+//! Invariant: nothing here decides. The kernel programs and `weft_policy::Index` do; this crate brings them their facts.
+
+pub mod config;
+pub mod files;
+pub mod flows;
+pub mod holder;
+pub mod limits;

@@ -1,0 +1,60 @@
+//! Bounds of the agent, each with its unit, and what happens at the bound.
+
+use std::time::Duration;
+
+/// Bytes of the configuration or of the workloads file. A larger one is refused.
+pub const CONFIG_MAX_BYTES: u64 = 1 << 20;
+/// Managed subtrees; the kernel table's bound. More are refused with the configuration.
+pub const MANAGED_MAX: usize = weft_ebpf_common::limits::MANAGED_MAX as usize;
+/// Resolvers; the kernel table's bound. More are refused with the configuration.
+pub const RESOLVERS_MAX: usize = weft_ebpf_common::limits::RESOLVERS_MAX as usize;
+/// Workloads of one node; the kernel table's bound. A further one is refused and stays denied.
+pub const WORKLOADS_MAX: usize = weft_ebpf_common::limits::WORKLOADS_MAX as usize;
+
+/// Listeners that a holder keeps: two a workload. A further one is refused, and the workload lives without a holder.
+pub const HELD_MAX: usize = 2 * WORKLOADS_MAX;
+/// Bytes of a listener's key.
+pub const KEY_MAX_BYTES: usize = 128;
+/// Agents that talk to a holder at once: one, and its successor during an upgrade. A further one is closed.
+pub const HOLDER_PEERS_MAX: usize = 4;
+/// How long a holder's answer may take.
+pub const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Flows kept for questions; the oldest goes first.
+pub const FLOWS_MAX: usize = 65_536;
+/// Flows that a follower may lag behind; beyond, its stream ends with an error that says so.
+pub const FOLLOWER_LAG_MAX: usize = 16_384;
+/// Bytes of a flow's free text.
+pub const DETAIL_MAX_BYTES: usize = 512;
+/// How often the kernel's flow ring is read when nothing wakes the agent up.
+pub const RING_POLL: Duration = Duration::from_millis(20);
+
+/// How often cgroups and namespaces of workloads are looked at; a vanished one is withdrawn well within a second.
+pub const WORKLOAD_SWEEP: Duration = Duration::from_millis(250);
+/// How often a workload's addresses, and what the kernel holds of it, are read back.
+pub const READ_BACK: Duration = Duration::from_secs(5);
+/// How often attestation records that no accept took are swept, and how old they are then.
+pub const ATTESTATION_SWEEP: Duration = Duration::from_secs(30);
+/// A SYN that was sent again five times has been given up by then.
+pub const ATTESTATION_MAX_AGE: Duration = Duration::from_secs(75);
+
+/// First and longest wait before the bridge is dialled again; each try doubles it, and half of it is random.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(200);
+pub const RECONNECT_MAX: Duration = Duration::from_secs(15);
+/// How long a connection to the bridge, its TLS handshake included, may take.
+pub const BRIDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one answer of the bridge may take.
+pub const BRIDGE_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent bridge is asked for a sign of life after this, and given up when none comes in the same time again.
+pub const BRIDGE_KEEPALIVE: Duration = Duration::from_secs(10);
+/// Messages to the bridge that wait for the stream; what does not fit is sent with the next report.
+pub const BRIDGE_QUEUE: usize = 64;
+/// Shortest wait before a certificate is asked for again.
+pub const RENEW_MIN: Duration = Duration::from_secs(1);
+
+/// Requests on the admin socket that are served at once.
+pub const ADMIN_STREAMS_MAX: u32 = 128;
+/// Free bytes that the state directory needs for keys, certificates and one snapshot.
+pub const STATE_FREE_MIN_BYTES: u64 = 16 * 1024 * 1024;
+/// Services listed by name in the metrics; certificates of further ones are not.
+pub const METRIC_SERVICES_MAX: usize = 256;
