@@ -1,0 +1,144 @@
+//! A denial in words: the closest thing that would have matched, and the smallest change that would allow it.
+
+use weft_snapshot::{Service, ServiceKind};
+use weft_types::{Protocol, Reason};
+
+use crate::{
+    Destination, Index, Query, ResolvedKind,
+    decide::{Judgement, TUNNEL_PORT},
+    patch,
+};
+
+/// Ports or services listed in one sentence.
+const LISTED_MAX: usize = 8;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Explanation {
+    pub(crate) nearest_miss: Option<String>,
+    pub(crate) patch: Option<String>,
+}
+
+impl Explanation {
+    fn miss(text: String) -> Self {
+        Self { nearest_miss: Some(text), patch: None }
+    }
+}
+
+pub(crate) fn explain(index: &Index, query: &Query, judgement: &Judgement<'_>) -> Explanation {
+    let destination = judgement.resolved.and_then(|r| index.service(r.service));
+    let Some(source) = index.service(query.source) else {
+        return match judgement.reason.verdict() {
+            weft_types::Verdict::Allow => Explanation::default(),
+            weft_types::Verdict::Deny => Explanation::miss(format!("no service of this revision has id {}, which the caller carries", query.source)),
+        };
+    };
+    match (judgement.reason, destination) {
+        (Reason::Protocol, _) => Explanation::miss(format!("{} is not carried by this version, whoever declares it: only TCP is", query.protocol)),
+        (Reason::TunnelPort, _) => Explanation::miss(format!("port {TUNNEL_PORT} belongs to the agents on every address of the mesh")),
+        (Reason::NoSnapshot, _) => Explanation::miss("the node has received nothing from the IAM bridge yet".to_owned()),
+        (Reason::UnknownDestination, _) => unknown_destination(index, query, source),
+        (Reason::UnknownPort, Some(to)) => Explanation::miss(unknown_port(query, judgement, to)),
+        (Reason::NeedsL7, Some(to)) => Explanation::miss(format!(
+            "the dependency at {} lets {} reach {} for certain HTTP requests only, and no L7 judge exists in this version",
+            judgement.grant.map_or("", |g| &g.declared_at),
+            source.name,
+            to.name
+        )),
+        (Reason::Pending, Some(to)) => Explanation {
+            nearest_miss: Some(format!(
+                "{} declares the dependency at {}, but {} ({}) does not name it among its consumers",
+                source.name,
+                index.pending(source.id, to.id).next().map_or("", |p| &p.declared_at),
+                to.name,
+                to.declared_at
+            )),
+            patch: Some(patch::consent(source, to)),
+        },
+        (Reason::NoGrant, Some(to)) => no_grant(index, query, judgement, source, to),
+        _ => Explanation::default(),
+    }
+}
+
+fn unknown_destination(index: &Index, query: &Query, source: &Service) -> Explanation {
+    let (addr, port) = match query.destination {
+        Destination::Service { id, .. } => return Explanation::miss(format!("no service of this revision has id {id}")),
+        Destination::Address { addr, port } => (addr.to_canonical(), port),
+    };
+    let disputed = index.disputed(addr);
+    if !disputed.is_empty() {
+        let names = list(disputed.iter().filter_map(|id| index.service(*id)).map(|s| s.name.to_string()));
+        return Explanation::miss(format!("workloads of {names} all claim {addr}, so it counts as nobody's until one of them lets go"));
+    }
+    Explanation {
+        nearest_miss: Some(format!("no service has {addr} as virtual IP or endpoint, and no declared interface holds it")),
+        patch: Some(patch::interface(index, source, addr, port)),
+    }
+}
+
+fn unknown_port(query: &Query, judgement: &Judgement<'_>, to: &Service) -> String {
+    let dialled = judgement.port;
+    let mut miss = match list(to.ports.iter().map(|p| format!("{} ({}/{})", p.name, p.port, p.protocol))) {
+        none if none.is_empty() => format!("{} declares no ports", to.name),
+        ports => format!("{} declares {ports}", to.name),
+    };
+    let kind = judgement.resolved.map(|r| r.kind);
+    let other_side = to.ports.iter().filter(|p| p.protocol == query.protocol).find_map(|p| match kind {
+        Some(ResolvedKind::Vip) if p.target_port == dialled => {
+            Some(format!("{dialled} is where {} listens on its workloads; the service's port is {}", p.name, p.port))
+        }
+        Some(ResolvedKind::Endpoint) if p.port == dialled => {
+            Some(format!("{dialled} is the service's port; at a workload's own address {} listens on {}", p.name, p.target_port))
+        }
+        _ => None,
+    });
+    if let Some(hint) = other_side {
+        miss = format!("{miss}; {hint}");
+    }
+    miss
+}
+
+fn no_grant(index: &Index, query: &Query, judgement: &Judgement<'_>, source: &Service, to: &Service) -> Explanation {
+    let port = judgement.port;
+    if to.kind == ServiceKind::Interface && !index.ports(to.id).contains(&(port, query.protocol)) {
+        let ports = list(index.ports(to.id).iter().map(|(n, protocol)| format!("{n}/{protocol}")));
+        return Explanation::miss(format!("the interface {} ({}) has {ports}, not {port}", to.name, to.declared_at));
+    }
+    let patch = Some(patch::dependency(source, to, port, query.protocol));
+    let same_pair = index.snapshot().grants.iter().filter(|g| g.source == source.id && g.destination == to.id);
+    let other_ports: Vec<_> = same_pair.collect();
+    if let Some(first) = other_ports.first() {
+        let ports = list(other_ports.iter().map(|g| port_words(to, g.port, g.protocol)));
+        let miss = format!("{} may reach {} on {ports} ({}), not on {}", source.name, to.name, first.declared_at, port_words(to, port, query.protocol));
+        return Explanation { nearest_miss: Some(miss), patch };
+    }
+    if let Some(waiting) = index.pending(source.id, to.id).next() {
+        let miss = format!("{} declares a dependency on another port of {} at {}, which waits for consent", source.name, to.name, waiting.declared_at);
+        return Explanation { nearest_miss: Some(miss), patch };
+    }
+    let may = index.snapshot().grants.iter().filter(|g| g.destination == to.id && g.port == port && g.protocol == query.protocol && !g.needs_l7);
+    let mut others: Vec<_> = may.filter_map(|g| index.service(g.source)).map(|s| s.name.to_string()).collect();
+    others.sort_unstable();
+    let place = port_words(to, port, query.protocol);
+    let miss = match list(others.into_iter()) {
+        nobody if nobody.is_empty() => {
+            format!("{} ({}) declares no dependency on {}; nobody may reach its port {place}", source.name, source.declared_at, to.name)
+        }
+        others => format!("{} ({}) declares no dependency on {}; its port {place} is open to {others}", source.name, source.declared_at, to.name),
+    };
+    Explanation { nearest_miss: Some(miss), patch }
+}
+
+fn port_words(to: &Service, port: u16, protocol: Protocol) -> String {
+    let name = to.ports.iter().find(|p| p.port == port && p.protocol == protocol);
+    name.map_or_else(|| port.to_string(), |p| format!("{} ({port})", p.name))
+}
+
+/// `a, b and 3 more`.
+fn list(items: impl Iterator<Item = String>) -> String {
+    let all: Vec<_> = items.collect();
+    let shown = all.iter().take(LISTED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(LISTED_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
