@@ -1,1 +1,87 @@
-fn main() {}
+//! One entry point for everything that is done to this repository: `cargo xtask --help`.
+//!
+//! Exit codes: 0 as promised, 1 not as promised, 2 a prerequisite is missing (said in one line, before anything has changed).
+//! Nothing here is linked into weft, and nothing of weft is linked in here: the crates are checked and run from outside.
+
+mod codegen;
+mod demo;
+mod fresh;
+mod host;
+mod layers;
+mod metadata;
+mod mutations;
+mod packages;
+mod process;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<host::Unmet>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Codegen { check } => codegen::run(check),
+        Command::Demo { action, check } => demo::run(action.unwrap_or(if check { demo::Action::Check } else { demo::Action::Foreground })),
+        Command::Fresh { rounds } => fresh::run(rounds),
+        Command::FreshInside(args) => fresh::inside(&args.root, args.rounds),
+        Command::Layers => layers::run(),
+        Command::Test(args) => suite::run(&args),
+        Command::Tidy => tidy::run(),
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "One entry point for everything that is done to this repository")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generate the Rust of the protocol buffers
+    Codegen {
+        /// Change nothing; fail when what is committed differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the micro-app shop on a mesh of two nodes
+    Demo {
+        action: Option<demo::Action>,
+        /// Take the tour without a person, and fail at the first thing that is not as promised
+        #[arg(long, conflicts_with = "action")]
+        check: bool,
+    },
+    /// Run both commands of the README in a clean Debian root
+    Fresh {
+        /// How often each command is run there
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+    },
+    #[command(hide = true)]
+    FreshInside(FreshInside),
+    /// Check that dependencies between crates point down
+    Layers,
+    /// Run everything that CI runs, or only the suites named
+    Test(suite::TestArgs),
+    /// Check what no compiler checks: module docs, sizes, unsafe, documents that name code, licences
+    Tidy,
+}
+
+#[derive(Args)]
+struct FreshInside {
+    root: std::path::PathBuf,
+    rounds: u32,
+}

@@ -1,0 +1,75 @@
+//! `cargo xtask demo`: builds as whoever calls, then runs `weft-demo` as root. What the demo does is written there.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{
+    host::{self, Need, Unmet},
+    process,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Action {
+    /// Start it and leave it running
+    Up,
+    /// Stop it and leave nothing behind
+    Down,
+    /// Say what is running
+    Status,
+    /// The tour without a person
+    #[value(skip)]
+    Check,
+    /// Start it, say what to try, stop it at Ctrl-C
+    #[value(skip)]
+    Foreground,
+}
+
+pub(crate) fn run(action: Action) -> Result<()> {
+    require()?;
+    build()?;
+    process::run(&mut command(action))
+}
+
+/// Everything that can be known before the build: waiting ten minutes for "not root" would be unkind.
+fn require() -> Result<()> {
+    if !host::is_root() {
+        return match process::find_program("sudo") {
+            Some(_) => host::require(&[Need::Cgroup2, Need::Space]),
+            None => Err(Unmet("not root, and there is no sudo to run the demo with: run the same command as root".into()).into()),
+        };
+    }
+    host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2, Need::Space])
+}
+
+/// The whole workspace with one set of features, so that the tests find it warm.
+pub(crate) fn build() -> Result<()> {
+    process::run(&mut process::cargo(["build", "--locked"]))
+}
+
+pub(crate) fn command(action: Action) -> Command {
+    let program = process::built("weft-demo");
+    let mut command = if host::is_root() {
+        Command::new(program)
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("--").arg(program);
+        sudo
+    };
+    if let Some(word) = word(action) {
+        command.arg(word);
+    }
+    command.current_dir(process::root());
+    command
+}
+
+fn word(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Up => Some("up"),
+        Action::Down => Some("down"),
+        Action::Status => Some("status"),
+        Action::Check => Some("check"),
+        Action::Foreground => None,
+    }
+}

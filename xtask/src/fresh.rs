@@ -1,0 +1,246 @@
+//! `cargo xtask fresh`: what a newcomer meets. A Debian root with a compiler, git and Rust, a clone of HEAD, the two commands of the
+//! README.
+//!
+//! The root lives in a mount namespace of its own and is removed afterwards; only the bare root is kept, as a tarball in the cache.
+//! Package sources, resolver and certificates are this machine's; nothing here names a host.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind_recursive, mount_change, mount_remount};
+
+use crate::{
+    host::{self, Need, Unmet},
+    packages::{self, Package},
+    process,
+};
+
+const RELEASE: &str = "bookworm";
+/// All that the README asks a newcomer to have, besides Rust.
+const INCLUDE: &str = "build-essential,git,ca-certificates";
+const PACKAGES: &[Package] = &[Package { name: "debootstrap", probe: "/usr/sbin/debootstrap" }];
+
+/// The two commands of the README.
+const COMMANDS: &[&[&str]] = &[&["xtask", "demo", "--check"], &["xtask", "test"]];
+
+/// Inside the root.
+const CLONE: &str = "/root/weft";
+const TOOLCHAIN: &str = "/opt/rust";
+
+/// A built tree, two target directories and the packages of the kernel's build chain.
+const SPACE_MIB: u64 = 16 * 1024;
+
+pub(crate) fn run(rounds: u32) -> Result<()> {
+    host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2])?;
+    let cache = cache()?;
+    if let Some(missing) = host::too_small(&cache, SPACE_MIB) {
+        return Err(Unmet(missing).into());
+    }
+    packages::ensure(PACKAGES)?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    remove_left_over(&cache)?;
+    let tarball = bare_root(&cache)?;
+
+    let root = Room(cache.join(format!("fresh-{}", std::process::id())));
+    fs::create_dir(&root.0).with_context(|| format!("cannot make {}", root.0.display()))?;
+    process::output(Command::new("tar").arg("-xpf").arg(&tarball).arg("-C").arg(&root.0))?;
+    furnish(&root.0)?;
+    // The mounts die with the namespace, and the namespace with its last process.
+    let inside = std::env::current_exe().context("cannot find xtask itself")?;
+    process::run(
+        Command::new("unshare").args(["--mount", "--propagation", "private", "--"]).arg(inside).arg("fresh-inside").arg(&root.0).arg(rounds.to_string()),
+    )
+}
+
+/// The second half, in a mount namespace of its own.
+pub(crate) fn inside(root: &Path, rounds: u32) -> Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("cannot make the mounts private")?;
+    for dir in ["proc", "sys", "dev"] {
+        bind(&Path::new("/").join(dir), &root.join(dir))?;
+    }
+    let toolchain = root.join(TOOLCHAIN.trim_start_matches('/'));
+    bind(&toolchain_dir()?, &toolchain)?;
+    mount_remount(&toolchain, MountFlags::BIND | MountFlags::RDONLY, "").context("cannot make the toolchain read-only")?;
+
+    let mut rows = Vec::new();
+    for round in 1..=rounds {
+        for args in COMMANDS {
+            let line = format!("cargo {}", args.join(" "));
+            println!("\n==> round {round}: {line}");
+            let begun = Instant::now();
+            process::run(enter(root).arg("cargo").args(*args))?;
+            rows.push((round, line, begun.elapsed()));
+        }
+    }
+    println!("\nIn a clean Debian {RELEASE}, at {}:\n{}", process::output(enter(root).args(["git", "rev-parse", "--short", "HEAD"]))?.trim(), table(&rows));
+    Ok(())
+}
+
+fn table(rows: &[(u32, String, Duration)]) -> String {
+    rows.iter()
+        .map(|(round, line, time)| format!("  round {round}  {line:<28} {:>4} min {:>2} s", time.as_secs() / 60, time.as_secs() % 60))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    base.map(|base| base.join("weft")).context("neither XDG_CACHE_HOME nor HOME is set: no place for the cache")
+}
+
+/// The tarball of the bare root, made once.
+fn bare_root(cache: &Path) -> Result<PathBuf> {
+    let tarball = cache.join(format!("{RELEASE}-{}.tar", INCLUDE.replace(',', "-")));
+    if tarball.exists() {
+        return Ok(tarball);
+    }
+    println!("    making a bare Debian {RELEASE}; this takes two minutes, once");
+    let made = Room(cache.join(format!("bare-{}", std::process::id())));
+    process::output(Command::new("debootstrap").args(["--variant=minbase", &format!("--include={INCLUDE}"), RELEASE]).arg(&made.0))?;
+    let partial = tarball.with_extension("partial");
+    process::output(Command::new("tar").arg("-cpf").arg(&partial).arg("-C").arg(&made.0).arg("."))?;
+    fs::rename(&partial, &tarball).with_context(|| format!("cannot name {}", tarball.display()))?;
+    Ok(tarball)
+}
+
+/// What of this machine the root needs to reach the package sources, and the clone.
+fn furnish(root: &Path) -> Result<()> {
+    for path in [
+        "/etc/resolv.conf",
+        "/etc/hosts",
+        "/etc/ssl/certs",
+        "/usr/local/share/ca-certificates",
+        "/etc/apt/sources.list",
+        "/etc/apt/sources.list.d",
+        "/etc/apt/keyrings",
+        "/etc/apt/trusted.gpg.d",
+        "/usr/share/keyrings",
+    ] {
+        copy(Path::new(path), root)?;
+    }
+    copy_proxy_settings(root)?;
+    let clone = root.join(CLONE.trim_start_matches('/'));
+    process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(&clone))?;
+    // The machine's own settings for the registry, and nothing of its caches.
+    if let Some(home) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"))) {
+        for name in ["config.toml", "config"] {
+            if home.join(name).is_file() {
+                fs::create_dir_all(root.join("root/.cargo"))?;
+                fs::copy(home.join(name), root.join("root/.cargo").join(name)).context("cannot copy cargo's settings")?;
+            }
+        }
+    }
+    fs::create_dir_all(root.join(TOOLCHAIN.trim_start_matches('/'))).context("cannot make the place of the toolchain")
+}
+
+/// Takes the path along as it is, links followed (a resolver file is often one), when this machine has it.
+fn copy(path: &Path, root: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let into = root.join(parent.strip_prefix("/").unwrap_or(parent));
+    fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
+    process::output(Command::new("cp").args(["-rL", "--remove-destination"]).arg(path).arg(&into)).map(drop)
+}
+
+/// Proxies and mirrors may stand in apt's settings; hooks and post-invoke commands there belong to packages the root has not.
+fn copy_proxy_settings(root: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir("/etc/apt/apt.conf.d") else { return Ok(()) };
+    for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
+        if fs::read_to_string(&path).is_ok_and(|text| text.contains("Acquire::")) {
+            copy(&path, root)?;
+        }
+    }
+    Ok(())
+}
+
+fn toolchain_dir() -> Result<PathBuf> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    Ok(PathBuf::from(process::output(Command::new(rustc).args(["--print", "sysroot"]))?.trim()))
+}
+
+fn bind(from: &Path, to: &Path) -> Result<()> {
+    mount_bind_recursive(from, to).with_context(|| format!("cannot bind {} to {}", from.display(), to.display()))
+}
+
+/// A command in the clone, with an environment that a newcomer could have.
+fn enter(root: &Path) -> Command {
+    let mut command = Command::new("chroot");
+    command.env_clear();
+    for (name, value) in std::env::vars().filter(|(name, _)| is_of_the_machine(name)) {
+        command.env(name, value);
+    }
+    command
+        .env("HOME", "/root")
+        .env("USER", "root")
+        .env("LANG", "C.UTF-8")
+        .env("TERM", "dumb")
+        .env("PATH", format!("{TOOLCHAIN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+        .arg(root)
+        .args(["env", "-C", CLONE]);
+    command
+}
+
+/// How the network is reached is the machine's business, everything else is the newcomer's.
+fn is_of_the_machine(name: &str) -> bool {
+    matches!(name.to_ascii_lowercase().as_str(), "http_proxy" | "https_proxy" | "no_proxy" | "ssl_cert_file" | "ssl_cert_dir" | "curl_ca_bundle")
+}
+
+/// A folder that is removed when this goes. Nothing is mounted in it here: mounts are made in the other namespace only.
+struct Room(PathBuf);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("warning: {} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+/// Rooms of runs that were killed.
+fn remove_left_over(cache: &Path) -> Result<()> {
+    for path in fs::read_dir(cache)?.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(pid) = owner(&name)
+            && !Path::new("/proc").join(pid.to_string()).exists()
+        {
+            println!("    removing {name}, left by a run that was killed");
+            drop(Room(path));
+        }
+    }
+    Ok(())
+}
+
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix("fresh-").or_else(|| name.strip_prefix("bare-"))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rooms_of_a_run_have_an_owner() {
+        assert_eq!(owner("fresh-12"), Some(12));
+        assert_eq!(owner("bare-7"), Some(7));
+        assert_eq!(owner("bookworm.tar"), None);
+        assert_eq!(owner("fresh-x"), None);
+    }
+
+    #[test]
+    fn the_newcomer_has_no_settings_of_ours() {
+        assert!(is_of_the_machine("https_proxy") && is_of_the_machine("SSL_CERT_FILE"));
+        assert!(!is_of_the_machine("CARGO_TARGET_DIR") && !is_of_the_machine("RUSTFLAGS"));
+    }
+
+    #[test]
+    fn times_are_minutes_and_seconds() {
+        assert_eq!(table(&[(1, "cargo xtask test".into(), Duration::from_secs(605))]), "  round 1  cargo xtask test               10 min  5 s");
+    }
+}

@@ -1,0 +1,170 @@
+//! `cargo xtask test`: everything that CI runs, cheapest first, each suite also by its name.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::{
+    codegen, demo,
+    host::{self, Need},
+    layers, mutations,
+    packages::{self, Package},
+    process, tidy,
+};
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TestArgs {
+    /// Suites by name; without one, all that CI runs
+    #[arg(value_parser = names())]
+    suites: Vec<String>,
+    /// Run the suites after a failed one too
+    #[arg(long)]
+    keep_going: bool,
+    /// Handed to `cargo test` of the unit and privileged suites
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+struct Suite {
+    name: &'static str,
+    what: &'static str,
+    needs: &'static [Need],
+    run: fn(&[String]) -> Result<()>,
+    /// Part of a run without names.
+    default: bool,
+}
+
+const PRIVILEGED: &[Need] = &[Need::Root, Need::Capabilities, Need::Cgroup2, Need::Space];
+
+/// Cheapest first.
+const SUITES: &[Suite] = &[
+    Suite { name: "fmt", what: "every file is as rustfmt would write it", needs: &[], run: fmt, default: true },
+    Suite { name: "tidy", what: "what no compiler checks", needs: &[], run: |_| tidy::run(), default: true },
+    Suite { name: "layers", what: "dependencies point down", needs: &[], run: |_| layers::run(), default: true },
+    Suite { name: "codegen", what: "generated code is what the protocol buffers say", needs: &[], run: |_| codegen::run(true), default: true },
+    Suite { name: "clippy", what: "no warning in any target", needs: &[Need::Space], run: clippy, default: true },
+    Suite { name: "docs", what: "every page of documentation builds, every link in it leads somewhere", needs: &[Need::Space], run: docs, default: true },
+    Suite { name: "unit", what: "default members and the kernel ABI, without root", needs: &[Need::Space], run: unit, default: true },
+    Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
+    Suite { name: "e2e", what: "the tour of the demo", needs: PRIVILEGED, run: e2e, default: true },
+    Suite { name: "mutations", what: "each broken promise turns the suite that guards it red", needs: PRIVILEGED, run: |_| mutations::run(), default: false },
+];
+
+/// What the privileged suite itself starts; the demo installs its own.
+const PACKAGES: &[Package] = &[Package { name: "iproute2", probe: "/usr/sbin/ip" }, Package { name: "tcpdump", probe: "/usr/bin/tcpdump" }];
+
+pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    let chosen: Vec<&Suite> =
+        SUITES.iter().filter(|suite| if args.suites.is_empty() { suite.default } else { args.suites.iter().any(|name| name == suite.name) }).collect();
+    let needs: BTreeSet<Need> = chosen.iter().flat_map(|suite| suite.needs).copied().collect();
+    host::require(&needs.into_iter().collect::<Vec<_>>())?;
+
+    let mut report = Vec::new();
+    for (number, suite) in chosen.iter().enumerate() {
+        println!("\n[{}/{}] {}: {}", number + 1, chosen.len(), suite.name, suite.what);
+        let begun = Instant::now();
+        let outcome = (suite.run)(&args.args);
+        if let Err(error) = &outcome {
+            eprintln!("error: {}: {error:#}", suite.name);
+        }
+        let failed = outcome.is_err();
+        report.push((suite.name, outcome.map_err(drop), begun.elapsed()));
+        if failed && !args.keep_going {
+            break;
+        }
+    }
+    let skipped: Vec<&str> = chosen.iter().skip(report.len()).map(|suite| suite.name).collect();
+    println!("\n{}", summary(&report, &skipped));
+    let red = report.iter().filter(|(_, outcome, _)| outcome.is_err()).count();
+    if red > 0 {
+        bail!("{red} of {} suites failed", chosen.len());
+    }
+    Ok(())
+}
+
+/// Whether the suite is known by this name; for the headers of mutations.
+pub(crate) fn exists(name: &str) -> bool {
+    SUITES.iter().any(|suite| suite.name == name && suite.name != "mutations")
+}
+
+fn names() -> Vec<&'static str> {
+    SUITES.iter().map(|suite| suite.name).collect()
+}
+
+fn summary(report: &[(&str, Result<(), ()>, Duration)], skipped: &[&str]) -> String {
+    let ran =
+        report.iter().map(|(name, outcome, time)| format!("  {name:<12} {:<8} {:>7.1} s", if outcome.is_ok() { "green" } else { "RED" }, time.as_secs_f64()));
+    let total: Duration = report.iter().map(|(_, _, time)| *time).sum();
+    ran.chain(skipped.iter().map(|name| format!("  {name:<12} not run")))
+        .chain([format!("  {:<12} {:<8} {:>7.1} s", "together", "", total.as_secs_f64())])
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn fmt(_: &[String]) -> Result<()> {
+    process::run(&mut process::cargo(["fmt", "--all", "--check"]))?;
+    process::run(&mut process::cargo(["fmt", "--all", "--check", "--manifest-path", "ebpf/Cargo.toml"]))
+}
+
+fn clippy(_: &[String]) -> Result<()> {
+    process::run(&mut process::cargo(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    process::run(&mut process::cargo([
+        "clippy",
+        "--locked",
+        "--manifest-path",
+        "ebpf/Cargo.toml",
+        "-p",
+        "weft-ebpf-common",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn docs(_: &[String]) -> Result<()> {
+    process::run(process::cargo(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn unit(args: &[String]) -> Result<()> {
+    if !args.is_empty() {
+        return process::run(process::cargo(["test", "--locked"]).args(args));
+    }
+    process::run(&mut process::cargo(["test", "--locked"]))?;
+    process::run(&mut process::cargo(["test", "--locked", "--manifest-path", "ebpf/Cargo.toml", "-p", "weft-ebpf-common"]))
+}
+
+fn privileged(args: &[String]) -> Result<()> {
+    packages::ensure(PACKAGES)?;
+    demo::build()?;
+    process::run(process::cargo(["test", "--locked", "-p", "weft-tests"]).args(args))
+}
+
+fn e2e(_: &[String]) -> Result<()> {
+    demo::build()?;
+    process::run(&mut demo::command(demo::Action::Check))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_names_what_ran_what_failed_and_what_did_not_run() {
+        let report = [("fmt", Ok(()), Duration::from_millis(1240)), ("tidy", Err(()), Duration::from_millis(300))];
+        assert_eq!(
+            summary(&report, &["unit"]),
+            "  fmt          green        1.2 s\n  tidy         RED          0.3 s\n  unit         not run\n  together                  1.5 s"
+        );
+    }
+
+    #[test]
+    fn mutations_are_run_by_name_only_and_never_by_a_mutation() {
+        assert!(SUITES.iter().all(|suite| suite.default == (suite.name != "mutations")));
+        assert!(exists("unit") && !exists("mutations") && !exists("nothing"));
+    }
+}
