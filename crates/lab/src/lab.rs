@@ -1,0 +1,228 @@
+//! One run: its name, its lock, its work directory, its place in the cgroup tree, and how all of it goes away again.
+//!
+//! Taking down is one script (`down.sh`) run by one child, the reaper, that waits for the end of a pipe. Dropping the lab closes the pipe and waits; a
+//! panic, Ctrl-C or kill -9 closes it too. So there is one way down, and it does not need the process that went up.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{LabError, Machine, Node, eventually, limits, place::Place, precondition};
+
+/// Where runs leave a note of what they made, so that a later run can take down what a crash left.
+pub const STATE_DIR: &str = "/run/weft-lab";
+pub const LOCK_FILE: &str = "/run/lock/weft-lab.lock";
+const DOWN: &str = include_str!("down.sh");
+
+/// How a lab is set up; `Lab::new` takes the defaults.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// Directory below which the work directory is made.
+    pub work_parent: PathBuf,
+    /// How long to wait for another lab on this machine.
+    pub lock_deadline: Duration,
+    /// Keep the work directory (logs, captures) when the lab goes.
+    pub keep_work: bool,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        Self { work_parent: default_work_parent(), lock_deadline: limits::LOCK_DEADLINE, keep_work: std::env::var_os("WEFT_LAB_KEEP").is_some() }
+    }
+}
+
+/// `WEFT_WORK_DIR`, else `/var/tmp`: on disk, and short enough for unix sockets.
+pub fn default_work_parent() -> PathBuf {
+    std::env::var_os("WEFT_WORK_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
+pub struct Lab {
+    run: String,
+    base: PathBuf,
+    work: PathBuf,
+    wire: Arc<Place>,
+    reaper: Child,
+    nodes: Vec<Node>,
+    machines: Vec<Machine>,
+    /// Held until the last: the reaper holds a duplicate of the same lock.
+    _lock: File,
+}
+
+impl Lab {
+    /// Takes the machine's lock, clears what a crashed run left, and lays the wire that nodes and machines are joined to.
+    pub fn new(tag: &str) -> Result<Self, LabError> {
+        Self::with(tag, &LabOptions::default())
+    }
+
+    pub fn with(tag: &str, options: &LabOptions) -> Result<Self, LabError> {
+        if let Some(first) = precondition::check(&options.work_parent).into_iter().next() {
+            return Err(LabError::Precondition(first));
+        }
+        let lock = lock(tag, options.lock_deadline)?;
+        sweep(&lock)?;
+        let run = format!("weft-{tag}-{}", suffix());
+        let base = precondition::cgroup2()?.join(&run);
+        let work = options.work_parent.join(&run);
+        let state = write_state(&run, &base, &work, options.keep_work)?;
+        let reaper = start_reaper(&state, &lock)?;
+
+        fs::create_dir_all(&base).map_err(LabError::io("create", &base))?;
+        fs::create_dir_all(&work).map_err(LabError::io("create", &work))?;
+        // PostgreSQL and nginx run as other users below it.
+        fs::set_permissions(&work, fs::Permissions::from_mode(0o755)).map_err(LabError::io("open up", &work))?;
+        let wire = Place::make(&run, "wire", &base.join("wire"), &work.join("wire"))?;
+        for line in ["link add wire type bridge", "link set wire up"] {
+            wire.ip(line)?;
+        }
+        Ok(Self { run, base, work, wire: Arc::new(wire), reaper, nodes: Vec::new(), machines: Vec::new(), _lock: lock })
+    }
+
+    /// Stands in every name: namespaces, cgroups, directories.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// The cgroup that everything of this run lives below.
+    pub fn cgroup(&self) -> &Path {
+        &self.base
+    }
+
+    /// The namespace in the middle: a capture on its interface `wire` sees all that goes between nodes and machines.
+    pub fn wire(&self) -> &Place {
+        &self.wire
+    }
+
+    /// A further node, joined to the wire, with routes from and to the pods of every other.
+    pub fn node(&mut self, name: &str) -> Result<Node, LabError> {
+        let number = u8::try_from(self.nodes.len() + 1).ok().filter(|n| *n <= limits::NODES_MAX);
+        let number = number.ok_or_else(|| LabError::Precondition(format!("a lab has at most {} nodes", limits::NODES_MAX)))?;
+        let node = Node::make(&self.run, name, number, &self.base, &self.work)?;
+        self.plug(node.place(), node.uplink_v4(), node.uplink_v6())?;
+        for other in &self.nodes {
+            other.route_to(&node)?;
+            node.route_to(other)?;
+        }
+        for machine in &self.machines {
+            machine.meet(&node)?;
+        }
+        self.nodes.push(node.clone());
+        Ok(node)
+    }
+
+    /// A machine on the wire that knows nothing of the mesh. `extra` addresses are its own too; nodes reach them through it.
+    pub fn machine(&mut self, name: &str, extra: &[IpAddr]) -> Result<Machine, LabError> {
+        let number = u8::try_from(self.machines.len() + 1).ok().filter(|n| *n <= limits::NODES_MAX);
+        let number = number.ok_or_else(|| LabError::Precondition(format!("a lab has at most {} machines", limits::NODES_MAX)))?;
+        let place = Place::make(&self.run, name, &self.base.join("machines").join(name), &self.work.join(name))?;
+        let (v4, v6) = (Ipv4Addr::new(10, 76, 0, 200 + number), Ipv6Addr::new(0xfd76, 0, 0, 0, 0, 0, 1, u16::from(number)));
+        self.plug(&place, v4, v6)?;
+        for address in extra {
+            place.ip(&format!("addr add {address} dev lo"))?;
+        }
+        let machine = Machine { place: Arc::new(place), v4, v6, extra: extra.to_vec() };
+        for node in &self.nodes {
+            machine.meet(node)?;
+        }
+        self.machines.push(machine.clone());
+        Ok(machine)
+    }
+
+    /// One end in the place (`uplink`), the other on the wire.
+    fn plug(&self, place: &Place, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<(), LabError> {
+        let port = format!("w{}", v4.octets()[3]);
+        self.wire.ip(&format!("link add {port} type veth peer name uplink netns {}", place.netns_name()))?;
+        self.wire.ip(&format!("link set {port} master wire up"))?;
+        place.ip(&format!("addr add {v4}/24 dev uplink"))?;
+        place.ip(&format!("-6 addr add {v6}/64 dev uplink nodad"))?;
+        place.ip("link set uplink up")?;
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.reaper.stdin.take());
+        let outcome = self.reaper.wait();
+        if self.base.exists() || (self.work.exists() && std::env::var_os("WEFT_LAB_KEEP").is_none()) {
+            eprintln!("lab {}: something is left in {} or {} ({outcome:?})", self.run, self.base.display(), self.work.display());
+        }
+    }
+}
+
+fn lock(tag: &str, deadline: Duration) -> Result<File, LabError> {
+    let path = PathBuf::from(LOCK_FILE);
+    fs::create_dir_all("/run/lock").map_err(LabError::io("create", "/run/lock"))?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(LabError::io("open", &path))?;
+    let mut told = false;
+    let taken = eventually(deadline, "the lock", || {
+        let outcome = file.try_lock();
+        if outcome.is_err() && !told {
+            told = true;
+            eprintln!("waiting for another lab on this machine ({})", holder(&path));
+        }
+        outcome
+    });
+    if taken.is_err() {
+        return Err(LabError::Locked { holder: holder(&path), lock: path });
+    }
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{tag}, pid {}", std::process::id()));
+    Ok(file)
+}
+
+fn holder(lock: &Path) -> String {
+    let mut text = String::new();
+    let _ = File::open(lock).and_then(|mut f| f.read_to_string(&mut text));
+    if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
+}
+
+/// With the lock in hand, whatever is still noted belongs to nobody.
+fn sweep(lock: &File) -> Result<(), LabError> {
+    let Ok(entries) = fs::read_dir(STATE_DIR) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let out = lock.try_clone().map_err(LabError::io("duplicate", LOCK_FILE))?;
+        let _ = Command::new("sh").args(["-c", DOWN, "down"]).arg(entry.path()).arg("now").stdout(Stdio::from(out)).status();
+    }
+    Ok(())
+}
+
+/// Takes down what a crashed run left. Fails when a run is alive.
+pub fn down_leftovers() -> Result<usize, LabError> {
+    let count = fs::read_dir(STATE_DIR).map_or(0, |entries| entries.flatten().count());
+    let lock = lock("down", Duration::ZERO)?;
+    sweep(&lock)?;
+    Ok(count)
+}
+
+fn write_state(run: &str, base: &Path, work: &Path, keep: bool) -> Result<PathBuf, LabError> {
+    fs::create_dir_all(STATE_DIR).map_err(LabError::io("create", STATE_DIR))?;
+    let state = Path::new(STATE_DIR).join(run);
+    let netns_ours = u8::from(!Path::new("/run/netns").exists());
+    let text = format!("RUN='{run}'\nBASE='{}'\nWORK='{}'\nNETNS_OURS={netns_ours}\nKEEP={}\n", base.display(), work.display(), u8::from(keep));
+    fs::write(&state, text).map_err(LabError::io("write", &state))?;
+    Ok(state)
+}
+
+fn start_reaper(state: &Path, lock: &File) -> Result<Child, LabError> {
+    let out = lock.try_clone().map_err(LabError::io("duplicate", LOCK_FILE))?;
+    let mut command = Command::new("sh");
+    command.args(["-c", DOWN, "down"]).arg(state).stdin(Stdio::piped()).stdout(Stdio::from(out)).stderr(Stdio::null());
+    // A group of its own: Ctrl-C at the terminal must reach the lab, not the one who tidies up after it.
+    command.process_group(0).spawn().map_err(LabError::io("start the reaper of", state))
+}
+
+/// Short, and not the same twice: names of interfaces and sockets are bounded.
+fn suffix() -> String {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    format!("{:04x}", (nanos >> 8 ^ std::process::id()) & 0xffff)
+}
