@@ -1,1 +1,32 @@
-//! placeholder
+//! The only door to the kernel: programs, tables, namespaces, cgroups.
+//!
+//! It loads and pins the kernel programs, enrols workloads, puts revisions in force and reads back what really is. It decides nothing:
+//! verdicts are the programs' (`ebpf/`), the tables come from `weft-policy`. All methods of [`Kernel`] block, most of them briefly;
+//! [`Kernel::open`], [`Kernel::enrol`] and [`Kernel::apply`] for up to some hundred milliseconds.
+
+mod apply;
+mod attest;
+pub mod cgroup;
+mod diagnostics;
+mod error;
+mod flows;
+mod generation;
+pub mod host;
+mod kernel;
+pub mod limits;
+mod links;
+pub mod listeners;
+pub mod netns;
+mod object;
+mod percpu;
+mod pins;
+mod sys;
+mod table;
+mod workloads;
+
+pub use diagnostics::Diagnostics;
+pub use error::KernelError;
+pub use flows::FlowRing;
+pub use kernel::{Kernel, NodeOptions, ProgramInfo};
+pub use weft_ebpf_common::{Attestation, FlowEvent, State};
+pub use workloads::{Enrolment, Listeners};

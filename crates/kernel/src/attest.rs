@@ -1,0 +1,39 @@
+//! What the kernel knows of one connection, through its descriptor.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
+
+use weft_ebpf_common::{Attestation, PATH_DELIVERED, SIDE_CLIENT};
+
+use crate::{Kernel, KernelError, sys};
+
+impl Kernel {
+    /// The record of a connected socket: who dialled, what, and by which rule. `None`: nobody attested it.
+    pub fn attestation(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Attestation>> {
+        self.tables.socks.lookup(&(socket.as_raw_fd() as u32))
+    }
+
+    /// Before `connect()`: marks the agent's own socket as the delivery of a tunnelled connection to a workload of this node.
+    ///
+    /// `netns` must be the destination's cookie; side and path are set here.
+    pub fn set_delivery(&self, socket: BorrowedFd<'_>, record: &Attestation) -> io::Result<()> {
+        let record = Attestation { path: PATH_DELIVERED, side: SIDE_CLIENT, since_ns: sys::monotonic_ns(), ..*record };
+        self.tables.socks.update(&(socket.as_raw_fd() as u32), &record)
+    }
+
+    /// Removes records of handshakes that nobody ended, oldest first to go; returns how many.
+    pub fn sweep_attestations(&self, older_than: Duration) -> Result<usize, KernelError> {
+        let horizon = sys::monotonic_ns().saturating_sub(u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX));
+        let table = &self.tables.attestations;
+        let mut swept = 0;
+        for key in table.keys()? {
+            if table.get(&key)?.is_some_and(|r| r.since_ns < horizon) && table.remove(&key)? {
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}

@@ -1,0 +1,193 @@
+//! What the agent needs of the host, looked at without changing anything. Features are probed, versions never compared.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    maps::MapType,
+    programs::ProgramType,
+    sys::{is_map_supported, is_program_supported},
+};
+
+use crate::{cgroup, limits::STATE_FREE_MIN_BYTES, pins::is_bpffs};
+
+#[derive(Clone, Debug, Default)]
+pub struct HostOptions {
+    /// The node's cgroup; `None`: the hierarchy's root.
+    pub cgroup_root: Option<PathBuf>,
+    pub bpffs: PathBuf,
+    pub state_dir: PathBuf,
+    /// TCP addresses that the agent will listen on. Port 0 is always free.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub ok: bool,
+    pub name: &'static str,
+    /// What was found, or what is missing and how to get it.
+    pub detail: String,
+    /// What its absence costs.
+    pub cost: &'static str,
+    /// The agent does not start without it.
+    pub fatal: bool,
+}
+
+const ENFORCEMENT: &str = "nothing can be enforced";
+/// Capabilities by their number in capability.h.
+const CAPABILITIES: [(&str, u32); 4] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+
+/// Everything that the agent needs, cheapest first. Changes nothing.
+pub fn check(options: &HostOptions) -> Vec<Finding> {
+    let mut findings = vec![privileges(), cgroups(options), bpffs(&options.bpffs), btf()];
+    if findings[0].ok {
+        findings.push(programs());
+        findings.push(maps());
+    }
+    findings.push(space(&options.state_dir));
+    findings.extend(options.listen.iter().map(|addr| port(*addr)));
+    findings
+}
+
+fn finding(name: &'static str, cost: &'static str, result: Result<String, String>) -> Finding {
+    let ok = result.is_ok();
+    Finding { ok, name, detail: result.unwrap_or_else(|e| e), cost, fatal: true }
+}
+
+fn privileges() -> Finding {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let missing = missing_capabilities(effective(&status));
+    finding(
+        "privileges",
+        ENFORCEMENT,
+        if missing.is_empty() { Ok("root, or the capabilities it needs".to_owned()) } else { Err(format!("needs root: missing {}", missing.join(", "))) },
+    )
+}
+
+fn cgroups(options: &HostOptions) -> Finding {
+    let found = cgroup::mount_point().map_err(|e| e.to_string()).and_then(|mount| match &options.cgroup_root {
+        Some(root) if cgroup::levels_below(&mount, root).is_none() => Err(format!("{} is not below {}", root.display(), mount.display())),
+        Some(root) => cgroup::id(root).map(|_| root.display().to_string()).map_err(|e| format!("{}: {e}", root.display())),
+        None => Ok(mount.display().to_string()),
+    });
+    finding("cgroup v2", ENFORCEMENT, found)
+}
+
+fn bpffs(path: &Path) -> Finding {
+    let mut at = path;
+    while !at.exists() {
+        match at.parent() {
+            Some(parent) => at = parent,
+            None => break,
+        }
+    }
+    let is_empty = || fs::read_dir(path).is_ok_and(|mut d| d.next().is_none());
+    let result = match is_bpffs(at) {
+        Ok(true) => Ok(format!("{} is on a bpf file system", at.display())),
+        // /sys/fs/bpf without its mount lies on sysfs, where no directory can be made.
+        Ok(false) if at == path && is_empty() => Ok(format!("will be mounted at {}", path.display())),
+        Ok(false) if at != path && !at.starts_with("/sys") => Ok(format!("will be made and mounted at {}", path.display())),
+        Ok(false) => Err(format!("{0} is not on a bpf file system: run `mount -t bpf bpf {0}`", at.display())),
+        Err(e) => Err(format!("{}: {e}", at.display())),
+    };
+    finding("bpf file system", "enforcement would end with the agent", result)
+}
+
+fn btf() -> Finding {
+    let path = "/sys/kernel/btf/vmlinux";
+    let result = if Path::new(path).exists() { Ok(path.to_owned()) } else { Err(format!("{path} is missing: the kernel needs CONFIG_DEBUG_INFO_BTF")) };
+    finding("kernel type information", ENFORCEMENT, result)
+}
+
+fn programs() -> Finding {
+    let needed = [
+        ("cgroup_sock_addr", ProgramType::CgroupSockAddr),
+        ("cgroup_sock", ProgramType::CgroupSock),
+        ("cgroup_skb", ProgramType::CgroupSkb),
+        ("sock_ops", ProgramType::SockOps),
+        ("sk_lookup", ProgramType::SkLookup),
+    ];
+    supported("kernel program types", needed.map(|(name, kind)| (name, is_program_supported(kind).map_err(|e| e.to_string()))))
+}
+
+fn maps() -> Finding {
+    let needed = [
+        ("hash", MapType::Hash),
+        ("lpm_trie", MapType::LpmTrie),
+        ("ring buffer", MapType::RingBuf),
+        ("sockhash", MapType::SockHash),
+        ("socket storage", MapType::SkStorage),
+    ];
+    supported("kernel table types", needed.map(|(name, kind)| (name, is_map_supported(kind).map_err(|e| e.to_string()))))
+}
+
+fn supported<const N: usize>(name: &'static str, probes: [(&str, Result<bool, String>); N]) -> Finding {
+    let missing: Vec<String> = probes
+        .iter()
+        .filter_map(|(what, result)| match result {
+            Ok(true) => None,
+            Ok(false) => Some((*what).to_owned()),
+            Err(e) => Some(format!("{what} ({e})")),
+        })
+        .collect();
+    let all = probes.map(|(what, _)| what).join(", ");
+    finding(name, ENFORCEMENT, if missing.is_empty() { Ok(all) } else { Err(format!("this kernel lacks {}", missing.join(", "))) })
+}
+
+fn space(dir: &Path) -> Finding {
+    let at = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
+    let result = rustix::fs::statvfs(at).map_err(|e| format!("{}: {}", at.display(), io::Error::from(e))).and_then(|s| {
+        let (free, min) = ((s.f_bavail.saturating_mul(s.f_frsize)) >> 20, STATE_FREE_MIN_BYTES >> 20);
+        if free >= min { Ok(format!("{free} MiB free at {}", at.display())) } else { Err(format!("{free} MiB free at {}, needs {min}", at.display())) }
+    });
+    finding("space for state", "the last snapshot could not be kept for a restart", result)
+}
+
+fn port(addr: SocketAddr) -> Finding {
+    let result = TcpListener::bind(addr).map(|_| format!("{addr} is free")).map_err(|e| format!("{addr}: {e}"));
+    finding("listening address", "the agent cannot listen there", result)
+}
+
+fn effective(status: &str) -> u64 {
+    status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// CAP_SYS_ADMIN includes CAP_PERFMON and CAP_BPF for bpf(2), but it is needed for itself too: entering namespaces and mounting.
+fn missing_capabilities(effective: u64) -> Vec<&'static str> {
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    CAPABILITIES.iter().filter(|(_, bit)| !(has(*bit) || (*bit > 21 && has(21)))).map(|(name, _)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
+        let all = 0x1ff_ffff_ffff;
+        assert!(missing_capabilities(all).is_empty());
+        assert_eq!(missing_capabilities(all & !(1 << 21) & !(1 << 39)), ["CAP_SYS_ADMIN", "CAP_BPF"]);
+        assert_eq!(missing_capabilities(0).len(), 4);
+    }
+
+    #[test]
+    fn a_held_port_is_found() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = port(held.local_addr().unwrap());
+        assert!(!found.ok && found.fatal, "{found:?}");
+        assert!(port("127.0.0.1:0".parse().unwrap()).ok);
+    }
+
+    #[test]
+    fn a_directory_to_be_made_is_no_finding() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(bpffs(&dir.path().join("bpf")).ok);
+        fs::write(dir.path().join("x"), "").unwrap();
+        assert!(!bpffs(dir.path()).ok);
+    }
+}

@@ -1,0 +1,16 @@
+//! Bounds of this crate, with what happens at each. The bounds of the kernel's tables are `weft_ebpf_common::limits`.
+
+use std::time::Duration;
+
+/// Flow events taken from the ring by one call; the rest waits for the next.
+pub const FLOW_DRAIN_MAX: usize = 4096;
+/// Handshakes that wait in a listener while no agent accepts; the kernel drops further SYNs, which the client repeats.
+pub const LISTEN_BACKLOG: u32 = 1024;
+/// How long a slot just left is let alone where the kernel cannot tell us that no program reads it any more.
+pub const SLOT_GRACE: Duration = Duration::from_millis(100);
+/// Bytes of the verifier's log that an error carries, from its end.
+pub const VERIFIER_LOG_TAIL_BYTES: usize = 2048;
+/// Bytes that the state directory must have free at start.
+pub const STATE_FREE_MIN_BYTES: u64 = 16 << 20;
+/// Addresses of one workload; further ones are refused.
+pub const ADDRESSES_MAX: usize = 16;

@@ -1,0 +1,154 @@
+//! A pinned kernel table with typed keys and values. The kernel serialises every operation, so a shared reference is enough.
+
+use std::{
+    io,
+    marker::PhantomData,
+    mem::{MaybeUninit, size_of},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    ptr,
+};
+
+use weft_ebpf_common::{
+    Addr, Attestation, Destination, DestinationKey, External, ExternalKey, Grant, GrantKey, LocalAddr, LocalBackends, Netns, Port, PortKey, ResolverKey, State,
+    TupleKey, Workload,
+};
+
+use crate::{KernelError, pins::Pins, sys};
+
+/// Plain old data: integers only, no padding, any bytes make a value.
+///
+/// # Safety
+/// The type must be just that. For the ABI's types `weft-ebpf-common` asserts size and explicit padding when it is compiled.
+pub(crate) unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain {
+    ($($t:ty),* $(,)?) => { $(
+        // SAFETY: `repr(C)` with sized integers and explicit padding, sizes asserted in the ABI crate, or an integer itself.
+        unsafe impl Plain for $t {}
+    )* };
+}
+
+plain!(
+    u32,
+    u64,
+    Addr,
+    Attestation,
+    Destination,
+    DestinationKey,
+    External,
+    ExternalKey,
+    Grant,
+    GrantKey,
+    LocalAddr,
+    LocalBackends,
+    LpmKey,
+    Netns,
+    Port,
+    PortKey,
+    ResolverKey,
+    State,
+    TupleKey,
+    Workload,
+);
+
+/// Key of the prefix tree: how many bits count, then the bits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LpmKey {
+    pub(crate) bits: u32,
+    pub(crate) data: ExternalKey,
+}
+
+const _: () = assert!(size_of::<LpmKey>() == 24);
+
+pub(crate) struct Table<K, V> {
+    name: &'static str,
+    fd: OwnedFd,
+    max: u32,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K: Plain, V: Plain> Table<K, V> {
+    /// Opens the pinned table and compares its shape with what this build expects.
+    pub(crate) fn open(pins: &Pins, name: &'static str) -> Result<Self, KernelError> {
+        let path = pins.map(name);
+        let fd = sys::open_pin(&path).map_err(KernelError::table(name, "open"))?;
+        let info = sys::map_info(fd.as_fd()).map_err(KernelError::table(name, "inspect"))?;
+        let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
+        if (info.key_size, info.value_size) != (key, value) {
+            let found = format!("{} byte keys, {} byte values", info.key_size, info.value_size);
+            return Err(KernelError::TableShape { table: name, path, found, expected: format!("{key} and {value}") });
+        }
+        Ok(Self { name, fd, max: info.max_entries, types: PhantomData })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Most entries that the table takes.
+    pub(crate) fn max(&self) -> u32 {
+        self.max
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Result<Option<V>, KernelError> {
+        self.lookup(key).map_err(KernelError::table(self.name, "read"))
+    }
+
+    /// As `get`, with the bare error.
+    pub(crate) fn lookup(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = MaybeUninit::<V>::uninit();
+        // SAFETY: sizes were compared when the table was opened; on success the kernel has written the whole value.
+        unsafe { Ok(sys::lookup(self.fd(), ptr::from_ref(key).cast(), value.as_mut_ptr().cast())?.then(|| value.assume_init())) }
+    }
+
+    pub(crate) fn put(&self, key: &K, value: &V) -> Result<(), KernelError> {
+        self.update(key, value).map_err(KernelError::table(self.name, "write"))
+    }
+
+    /// As `put`, with the bare error.
+    pub(crate) fn update(&self, key: &K, value: &V) -> io::Result<()> {
+        // SAFETY: sizes were compared when the table was opened.
+        unsafe { sys::update(self.fd(), ptr::from_ref(key).cast(), ptr::from_ref(value).cast()) }
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove(&self, key: &K) -> Result<bool, KernelError> {
+        // SAFETY: the key's size was compared when the table was opened.
+        unsafe { sys::delete(self.fd(), ptr::from_ref(key).cast()) }.map_err(KernelError::table(self.name, "delete from"))
+    }
+
+    /// Every key. Where the kernel side changes the table meanwhile, an entry may be missed or named twice, but the walk always ends.
+    pub(crate) fn keys(&self) -> Result<Vec<K>, KernelError> {
+        let mut keys = Vec::new();
+        let mut at: Option<K> = None;
+        while keys.len() < self.max as usize {
+            let mut next = MaybeUninit::<K>::uninit();
+            let from = at.as_ref().map_or(ptr::null(), |k| ptr::from_ref(k).cast());
+            // SAFETY: the key's size was compared when the table was opened; on success the kernel has written the whole key.
+            let key = unsafe {
+                if !sys::next_key(self.fd(), from, next.as_mut_ptr().cast()).map_err(KernelError::table(self.name, "walk"))? {
+                    break;
+                }
+                next.assume_init()
+            };
+            keys.push(key);
+            at = Some(key);
+        }
+        Ok(keys)
+    }
+
+    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, KernelError> {
+        let mut entries = Vec::new();
+        for key in self.keys()? {
+            if let Some(value) = self.get(&key)? {
+                entries.push((key, value));
+            }
+        }
+        Ok(entries)
+    }
+}
