@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use clap::Args;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind_recursive, mount_change, mount_remount};
 
 use crate::{
@@ -26,16 +27,57 @@ const INCLUDE: &str = "build-essential,git,ca-certificates";
 const PACKAGES: &[Package] = &[Package { name: "debootstrap", probe: "/usr/sbin/debootstrap" }];
 
 /// The two commands of the README.
-const COMMANDS: &[&[&str]] = &[&["xtask", "demo", "--check"], &["xtask", "test"]];
+const README: &[&str] = &["cargo xtask demo --check", "cargo xtask test"];
+/// What works without root, kernel toolchain or cluster.
+const ORDINARY: &[&str] = &["cargo check --workspace", "cargo test"];
 
 /// Inside the root.
-const CLONE: &str = "/root/weft";
 const TOOLCHAIN: &str = "/opt/rust";
+const NEWCOMER: &str = "newcomer";
 
 /// A built tree, two target directories and the packages of the kernel's build chain.
 const SPACE_MIB: u64 = 16 * 1024;
 
-pub(crate) fn run(rounds: u32) -> Result<()> {
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FreshArgs {
+    /// How often each command is run there
+    #[arg(long, default_value_t = 2)]
+    rounds: u32,
+    /// Instead of the README's commands, what an ordinary user can do: `cargo check --workspace` and `cargo test`
+    #[arg(long)]
+    as_user: bool,
+    /// Instead of the README's commands, this one
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+impl FreshArgs {
+    fn commands(&self) -> Vec<String> {
+        match (self.as_user, self.command.is_empty()) {
+            (true, true) => ORDINARY.iter().map(|line| (*line).to_owned()).collect(),
+            (false, true) => README.iter().map(|line| (*line).to_owned()).collect(),
+            (_, false) => vec![self.command.join(" ")],
+        }
+    }
+
+    /// Home, and in it the clone.
+    fn home(&self) -> String {
+        if self.as_user { format!("/home/{NEWCOMER}") } else { "/root".to_owned() }
+    }
+
+    /// The same again for the half that runs in the other namespace.
+    fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--rounds={}", self.rounds)];
+        arguments.extend(self.as_user.then(|| "--as-user".to_owned()));
+        if !self.command.is_empty() {
+            arguments.push("--".to_owned());
+            arguments.extend(self.command.iter().cloned());
+        }
+        arguments
+    }
+}
+
+pub(crate) fn run(args: &FreshArgs) -> Result<()> {
     host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2])?;
     let cache = cache()?;
     if let Some(missing) = host::too_small(&cache, SPACE_MIB) {
@@ -49,16 +91,16 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
     let root = Room(cache.join(format!("fresh-{}", std::process::id())));
     fs::create_dir(&root.0).with_context(|| format!("cannot make {}", root.0.display()))?;
     process::output(Command::new("tar").arg("-xpf").arg(&tarball).arg("-C").arg(&root.0))?;
-    furnish(&root.0)?;
+    furnish(&root.0, args)?;
     // The mounts die with the namespace, and the namespace with its last process.
     let inside = std::env::current_exe().context("cannot find xtask itself")?;
     process::run(
-        Command::new("unshare").args(["--mount", "--propagation", "private", "--"]).arg(inside).arg("fresh-inside").arg(&root.0).arg(rounds.to_string()),
+        Command::new("unshare").args(["--mount", "--propagation", "private", "--"]).arg(inside).arg("fresh-inside").arg(&root.0).args(args.to_arguments()),
     )
 }
 
 /// The second half, in a mount namespace of its own.
-pub(crate) fn inside(root: &Path, rounds: u32) -> Result<()> {
+pub(crate) fn inside(root: &Path, args: &FreshArgs) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("cannot make the mounts private")?;
     for dir in ["proc", "sys", "dev"] {
         bind(&Path::new("/").join(dir), &root.join(dir))?;
@@ -68,16 +110,19 @@ pub(crate) fn inside(root: &Path, rounds: u32) -> Result<()> {
     mount_remount(&toolchain, MountFlags::BIND | MountFlags::RDONLY, "").context("cannot make the toolchain read-only")?;
 
     let mut rows = Vec::new();
-    for round in 1..=rounds {
-        for args in COMMANDS {
-            let line = format!("cargo {}", args.join(" "));
+    for round in 1..=args.rounds {
+        for line in args.commands() {
             println!("\n==> round {round}: {line}");
             let begun = Instant::now();
-            process::run(enter(root).arg("cargo").args(*args))?;
+            process::run(enter(root, args).args(line.split(' ')))?;
             rows.push((round, line, begun.elapsed()));
         }
     }
-    println!("\nIn a clean Debian {RELEASE}, at {}:\n{}", process::output(enter(root).args(["git", "rev-parse", "--short", "HEAD"]))?.trim(), table(&rows));
+    println!(
+        "\nIn a clean Debian {RELEASE}, at {}:\n{}",
+        process::output(enter(root, args).args(["git", "rev-parse", "--short", "HEAD"]))?.trim(),
+        table(&rows)
+    );
     Ok(())
 }
 
@@ -109,7 +154,7 @@ fn bare_root(cache: &Path) -> Result<PathBuf> {
 }
 
 /// What of this machine the root needs to reach the package sources, and the clone.
-fn furnish(root: &Path) -> Result<()> {
+fn furnish(root: &Path, args: &FreshArgs) -> Result<()> {
     for path in [
         "/etc/resolv.conf",
         "/etc/hosts",
@@ -124,16 +169,19 @@ fn furnish(root: &Path) -> Result<()> {
         copy(Path::new(path), root)?;
     }
     copy_proxy_settings(root)?;
-    let clone = root.join(CLONE.trim_start_matches('/'));
-    process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(&clone))?;
+    if args.as_user {
+        process::output(Command::new("chroot").arg(root).args(["useradd", "--create-home", "--shell", "/bin/sh", NEWCOMER]))?;
+    }
+    let home = root.join(args.home().trim_start_matches('/'));
+    process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(home.join("weft")))?;
     // The machine's own settings for the registry, and nothing of its caches.
-    if let Some(home) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"))) {
-        for name in ["config.toml", "config"] {
-            if home.join(name).is_file() {
-                fs::create_dir_all(root.join("root/.cargo"))?;
-                fs::copy(home.join(name), root.join("root/.cargo").join(name)).context("cannot copy cargo's settings")?;
-            }
-        }
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    if let Some(settings) = cargo.map(|cargo| cargo.join("config.toml")).filter(|settings| settings.is_file()) {
+        fs::create_dir_all(home.join(".cargo")).context("cannot make the place of cargo's settings")?;
+        fs::copy(settings, home.join(".cargo/config.toml")).context("cannot copy cargo's settings")?;
+    }
+    if args.as_user {
+        process::output(Command::new("chroot").arg(root).args(["chown", "-R", NEWCOMER, &args.home()]))?;
     }
     fs::create_dir_all(root.join(TOOLCHAIN.trim_start_matches('/'))).context("cannot make the place of the toolchain")
 }
@@ -170,20 +218,21 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// A command in the clone, with an environment that a newcomer could have.
-fn enter(root: &Path) -> Command {
+fn enter(root: &Path, args: &FreshArgs) -> Command {
     let mut command = Command::new("chroot");
     command.env_clear();
     for (name, value) in std::env::vars().filter(|(name, _)| is_of_the_machine(name)) {
         command.env(name, value);
     }
     command
-        .env("HOME", "/root")
-        .env("USER", "root")
+        .env("HOME", args.home())
+        .env("USER", if args.as_user { NEWCOMER } else { "root" })
         .env("LANG", "C.UTF-8")
         .env("TERM", "dumb")
         .env("PATH", format!("{TOOLCHAIN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+        .args(args.as_user.then(|| format!("--userspec={NEWCOMER}:{NEWCOMER}")))
         .arg(root)
-        .args(["env", "-C", CLONE]);
+        .args(["env", "-C", &format!("{}/weft", args.home())]);
     command
 }
 
@@ -231,6 +280,16 @@ mod tests {
         assert_eq!(owner("bare-7"), Some(7));
         assert_eq!(owner("bookworm.tar"), None);
         assert_eq!(owner("fresh-x"), None);
+    }
+
+    #[test]
+    fn the_other_half_is_told_the_same() {
+        let check = |rounds, as_user, command: &[&str], expect: &[&str]| {
+            let args = FreshArgs { rounds, as_user, command: command.iter().map(|word| (*word).to_owned()).collect() };
+            assert_eq!(args.to_arguments(), expect);
+        };
+        check(2, false, &[], &["--rounds=2"]);
+        check(1, true, &["cargo", "--version"], &["--rounds=1", "--as-user", "--", "cargo", "--version"]);
     }
 
     #[test]

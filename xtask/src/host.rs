@@ -35,8 +35,8 @@ const CAPABILITIES: &[(u32, &str)] = &[(12, "net_admin"), (13, "net_raw"), (21, 
 
 /// A cold build of the workspace with its tests takes about 4 GiB, a warm one next to nothing.
 const BUILD_SPACE_MIB: u64 = 256;
-/// Databases, captures and sockets of one run.
-const TEMPORARY_SPACE_MIB: u64 = 128;
+/// Databases, captures and sockets of one laboratory; weft-lab asks for the same.
+const WORK_SPACE_MIB: u64 = 256;
 
 /// Fails with [`Unmet`] at the first need that this machine does not meet.
 pub(crate) fn require(needs: &[Need]) -> Result<()> {
@@ -51,7 +51,7 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
             Need::Cgroup2 => (!has_cgroup2(&read("/proc/self/mounts"))).then(|| {
                 "no cgroup2 file system is mounted: `mount -t cgroup2 none /sys/fs/cgroup/unified` (or boot with systemd.unified_cgroup_hierarchy=1)".to_owned()
             }),
-            Need::Space => too_small(&process::target_dir(), BUILD_SPACE_MIB).or_else(|| too_small(&std::env::temp_dir(), TEMPORARY_SPACE_MIB)),
+            Need::Space => too_small(&process::target_dir(), BUILD_SPACE_MIB).or_else(|| too_small(&work_dir(), WORK_SPACE_MIB)),
         };
         if let Some(missing) = missing {
             return Err(Unmet(missing).into());
@@ -62,6 +62,11 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Where weft-lab keeps what belongs to one run.
+fn work_dir() -> PathBuf {
+    std::env::var_os("WEFT_WORK_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
 fn read(path: &str) -> String {
@@ -82,7 +87,7 @@ pub(crate) fn too_small(dir: &Path, least_mib: u64) -> Option<String> {
     let existing: PathBuf = dir.ancestors().find(|dir| dir.exists())?.to_path_buf();
     let free_mib = rustix::fs::statvfs(&existing).ok().map(|fs| fs.f_bavail * fs.f_frsize / (1 << 20))?;
     (free_mib < least_mib).then(|| {
-        format!("{} has {free_mib} MiB free and {least_mib} are needed: free some, or set CARGO_TARGET_DIR and TMPDIR to a larger file system", dir.display())
+        format!("{} has {free_mib} MiB free and {least_mib} are needed: free some, or set CARGO_TARGET_DIR (builds) or WEFT_WORK_DIR (laboratories) to a larger file system", dir.display())
     })
 }
 

@@ -18,7 +18,7 @@ mod tidy;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -34,8 +34,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Codegen { check } => codegen::run(check),
         Command::Demo { action, check } => demo::run(action.unwrap_or(if check { demo::Action::Check } else { demo::Action::Foreground })),
-        Command::Fresh { rounds } => fresh::run(rounds),
-        Command::FreshInside(args) => fresh::inside(&args.root, args.rounds),
+        Command::Fresh(args) => fresh::run(&args),
+        Command::FreshInside { root, args } => fresh::inside(&root, &args),
         Command::Layers => layers::run(),
         Command::Test(args) => suite::run(&args),
         Command::Tidy => tidy::run(),
@@ -65,23 +65,17 @@ enum Command {
         check: bool,
     },
     /// Run both commands of the README in a clean Debian root
-    Fresh {
-        /// How often each command is run there
-        #[arg(long, default_value_t = 2)]
-        rounds: u32,
-    },
+    Fresh(fresh::FreshArgs),
     #[command(hide = true)]
-    FreshInside(FreshInside),
+    FreshInside {
+        root: std::path::PathBuf,
+        #[command(flatten)]
+        args: fresh::FreshArgs,
+    },
     /// Check that dependencies between crates point down
     Layers,
     /// Run everything that CI runs, or only the suites named
     Test(suite::TestArgs),
     /// Check what no compiler checks: module docs, sizes, unsafe, documents that name code, licences
     Tidy,
-}
-
-#[derive(Args)]
-struct FreshInside {
-    root: std::path::PathBuf,
-    rounds: u32,
 }
