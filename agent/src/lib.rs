@@ -7,3 +7,4 @@ pub mod files;
 pub mod flows;
 pub mod holder;
 pub mod limits;
+pub mod workloads;
