@@ -12,8 +12,9 @@ const DOCUMENT: &str = "ARCHITECTURE.md";
 /// Endings that make a word a path wherever it begins.
 const ENDINGS: &[&str] = &[".rs", ".toml", ".proto", ".md", ".patch", ".bpf.o"];
 
-/// Words that stand before the name of a symbol where it is made.
-const DEFINERS: &[&str] = &["fn", "struct", "enum", "trait", "type", "const", "static", "mod", "macro_rules!", "mut", "union", "message", "service", "rpc"];
+/// Words that stand before the name of a symbol where it is made, or gets its methods.
+const DEFINERS: &[&str] =
+    &["fn", "struct", "enum", "trait", "type", "const", "static", "mod", "macro_rules!", "mut", "union", "message", "service", "rpc", "impl"];
 
 pub(crate) fn check(files: &[File]) -> Vec<String> {
     let tree = Tree::new(files);
