@@ -5,6 +5,7 @@
 
 mod codegen;
 mod demo;
+mod ebpf;
 mod fresh;
 mod host;
 mod layers;
@@ -34,6 +35,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Codegen { check } => codegen::run(check),
         Command::Demo { action, check } => demo::run(action.unwrap_or(if check { demo::Action::Check } else { demo::Action::Foreground })),
+        Command::Ebpf { check } => ebpf::run(check),
         Command::Fresh(args) => fresh::run(&args),
         Command::FreshInside { root, args } => fresh::inside(&root, &args),
         Command::Layers => layers::run(),
@@ -62,6 +64,12 @@ enum Command {
         action: Option<demo::Action>,
         /// Take the tour without a person, and fail at the first thing that is not as promised
         #[arg(long, conflicts_with = "action")]
+        check: bool,
+    },
+    /// Rebuild the object of the kernel programs, after installing what that needs
+    Ebpf {
+        /// Change nothing; fail when the rebuilt object differs and was built by the same toolchain
+        #[arg(long)]
         check: bool,
     },
     /// Run both commands of the README in a clean Debian root
