@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    codegen, demo,
+    codegen, demo, ebpf,
     host::{self, Need},
     layers, mutations,
     packages::{self, Package},
@@ -33,9 +34,16 @@ struct Suite {
     name: &'static str,
     what: &'static str,
     needs: &'static [Need],
-    run: fn(&[String]) -> Result<()>,
+    run: fn(&mut Run<'_>) -> Result<()>,
     /// Part of a run without names.
     default: bool,
+}
+
+/// What suites of one run tell each other.
+struct Run<'a> {
+    args: &'a [String],
+    /// An object of the kernel programs that a newer toolchain built: its bytes say nothing, so the privileged tests run on it.
+    rebuilt: Option<PathBuf>,
 }
 
 const PRIVILEGED: &[Need] = &[Need::Root, Need::Capabilities, Need::Cgroup2, Need::Space];
@@ -49,6 +57,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "clippy", what: "no warning in any target", needs: &[Need::Space], run: clippy, default: true },
     Suite { name: "docs", what: "every page of documentation builds, every link in it leads somewhere", needs: &[Need::Space], run: docs, default: true },
     Suite { name: "unit", what: "default members and the kernel ABI, without root", needs: &[Need::Space], run: unit, default: true },
+    Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root, Need::Space], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
     Suite { name: "e2e", what: "the tour of the demo", needs: PRIVILEGED, run: e2e, default: true },
     Suite { name: "mutations", what: "each broken promise turns the suite that guards it red", needs: PRIVILEGED, run: |_| mutations::run(), default: false },
@@ -63,11 +72,12 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let needs: BTreeSet<Need> = chosen.iter().flat_map(|suite| suite.needs).copied().collect();
     host::require(&needs.into_iter().collect::<Vec<_>>())?;
 
+    let mut run = Run { args: &args.args, rebuilt: None };
     let mut report = Vec::new();
     for (number, suite) in chosen.iter().enumerate() {
         println!("\n[{}/{}] {}: {}", number + 1, chosen.len(), suite.name, suite.what);
         let begun = Instant::now();
-        let outcome = (suite.run)(&args.args);
+        let outcome = (suite.run)(&mut run);
         if let Err(error) = &outcome {
             eprintln!("error: {}: {error:#}", suite.name);
         }
@@ -105,12 +115,12 @@ fn summary(report: &[(&str, Result<(), ()>, Duration)], skipped: &[&str]) -> Str
         .join("\n")
 }
 
-fn fmt(_: &[String]) -> Result<()> {
+fn fmt(_: &mut Run<'_>) -> Result<()> {
     process::run(&mut process::cargo(["fmt", "--all", "--check"]))?;
     process::run(&mut process::cargo(["fmt", "--all", "--check", "--manifest-path", "ebpf/Cargo.toml"]))
 }
 
-fn clippy(_: &[String]) -> Result<()> {
+fn clippy(_: &mut Run<'_>) -> Result<()> {
     process::run(&mut process::cargo(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     process::run(&mut process::cargo([
         "clippy",
@@ -126,25 +136,36 @@ fn clippy(_: &[String]) -> Result<()> {
     ]))
 }
 
-fn docs(_: &[String]) -> Result<()> {
+fn docs(_: &mut Run<'_>) -> Result<()> {
     process::run(process::cargo(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn unit(args: &[String]) -> Result<()> {
-    if !args.is_empty() {
-        return process::run(process::cargo(["test", "--locked"]).args(args));
+fn unit(run: &mut Run<'_>) -> Result<()> {
+    if !run.args.is_empty() {
+        return process::run(process::cargo(["test", "--locked"]).args(run.args));
     }
     process::run(&mut process::cargo(["test", "--locked"]))?;
     process::run(&mut process::cargo(["test", "--locked", "--manifest-path", "ebpf/Cargo.toml", "-p", "weft-ebpf-common"]))
 }
 
-fn privileged(args: &[String]) -> Result<()> {
-    packages::ensure(PACKAGES)?;
-    demo::build()?;
-    process::run(process::cargo(["test", "--locked", "-p", "weft-tests"]).args(args))
+fn kernel_object(run: &mut Run<'_>) -> Result<()> {
+    run.rebuilt = ebpf::check()?;
+    Ok(())
 }
 
-fn e2e(_: &[String]) -> Result<()> {
+fn privileged(run: &mut Run<'_>) -> Result<()> {
+    packages::ensure(PACKAGES)?;
+    let test = ["test", "--locked", "-p", "weft-tests"];
+    if let Some(object) = &run.rebuilt {
+        println!("    first on {}", object.display());
+        process::run(process::cargo(["build", "--locked"]).env("WEFT_BPF_OBJECT", object))?;
+        process::run(process::cargo(test).args(run.args).env("WEFT_BPF_OBJECT", object))?;
+    }
+    demo::build()?;
+    process::run(process::cargo(test).args(run.args))
+}
+
+fn e2e(_: &mut Run<'_>) -> Result<()> {
     demo::build()?;
     process::run(&mut demo::command(demo::Action::Check))
 }
