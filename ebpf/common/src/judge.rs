@@ -125,8 +125,7 @@ mod tests {
     extern crate std;
     use super::*;
 
-    const ENROLLED: Signs =
-        Signs { exempt: false, task: 7, managed: true, owner: SocketOwner { identity: 7, class: CLASS_ENROLLED }, netns: 7 };
+    const ENROLLED: Signs = Signs { exempt: false, task: 7, managed: true, owner: SocketOwner { identity: 7, class: CLASS_ENROLLED }, netns: 7 };
 
     #[test]
     fn the_stricter_sign_holds() {

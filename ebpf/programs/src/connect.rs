@@ -61,8 +61,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     // SAFETY: the helper takes this hook's context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     let (class, netns) = who::caller(sk, cookie);
-    let mut seen =
-        Seen { flow: 0, netns: cookie, source: 0, addr: &dialled, port, proto, path: 0, with_task: true };
+    let mut seen = Seen { flow: 0, netns: cookie, source: 0, addr: &dialled, port, proto, path: 0, with_task: true };
     let source = match class {
         Class::Unmanaged | Class::Exempt => return PASS,
         Class::Unidentified => return refuse(&mut seen, REASON_UNIDENTIFIED),

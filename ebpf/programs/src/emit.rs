@@ -1,9 +1,6 @@
 //! Flow events and counters. Losing one never opens anything.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-    generated::bpf_get_prandom_u32,
-};
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_prandom_u32};
 use weft_ebpf_common::{abi::*, addr::Addr, judge::Judgement};
 
 use crate::{

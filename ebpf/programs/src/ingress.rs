@@ -2,7 +2,10 @@
 //! port is steered to the agent's listener, so nothing binds it.
 
 use aya_ebpf::{
-    bindings::{bpf_sk_lookup, sk_action::{SK_DROP, SK_PASS}},
+    bindings::{
+        bpf_sk_lookup,
+        sk_action::{SK_DROP, SK_PASS},
+    },
     macros::sk_lookup,
     programs::SkLookupContext,
 };
@@ -57,8 +60,7 @@ fn admitted(ctx: &SkLookupContext, netns: u64) -> bool {
     if local_port == TUNNEL_PORT && LISTENERS.redirect_sk_lookup(ctx, netns, 0).is_ok() {
         return true;
     }
-    let seen =
-        Seen { flow: emit::flow_id(), netns, source: 0, addr: &remote, port: local_port, proto, path: 0, with_task: false };
+    let seen = Seen { flow: emit::flow_id(), netns, source: 0, addr: &remote, port: local_port, proto, path: 0, with_task: false };
     emit::denied(&seen, REASON_UNATTESTED);
     false
 }

@@ -5,10 +5,7 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{
-        Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash,
-        lpm_trie::Key,
-    },
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash, lpm_trie::Key},
 };
 use weft_ebpf_common::{abi::*, addr::Addr, judge::Tables, limits};
 

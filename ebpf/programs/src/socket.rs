@@ -1,11 +1,6 @@
 //! `socket()`: remembers who made it, and refuses what enrolled workloads do not get (raw, SCTP, ICMP, MPTCP, …).
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::bpf_get_netns_cookie,
-    macros::cgroup_sock,
-    programs::SockContext,
-};
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_netns_cookie, macros::cgroup_sock, programs::SockContext};
 use weft_ebpf_common::{abi::*, addr::Addr, judge::Class};
 
 use crate::{
@@ -33,8 +28,7 @@ pub fn weft_sock_create(ctx: SockContext) -> i32 {
     };
     if reason != 0 {
         let addr = Addr::UNSPECIFIED;
-        let seen =
-            Seen { flow: emit::flow_id(), netns: cookie, source: identity, addr: &addr, port: 0, proto: protocol as u8, path: 0, with_task: true };
+        let seen = Seen { flow: emit::flow_id(), netns: cookie, source: identity, addr: &addr, port: 0, proto: protocol as u8, path: 0, with_task: true };
         emit::denied(&seen, reason);
         return REFUSE;
     }

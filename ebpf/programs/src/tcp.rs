@@ -56,14 +56,7 @@ fn accept(ctx: &SockOpsContext) {
     // SAFETY: the helper takes this hook's context.
     let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     let (local, remote) = addresses(ctx);
-    let key = TupleKey {
-        netns,
-        remote,
-        local,
-        remote_port: remote_port(ctx),
-        local_port: ctx.local_port() as u16,
-        proto: u32::from(PROTO_TCP),
-    };
+    let key = TupleKey { netns, remote, local, remote_port: remote_port(ctx), local_port: ctx.local_port() as u16, proto: u32::from(PROTO_TCP) };
     // SAFETY: copied into the socket's storage within this run.
     let Some(found) = (unsafe { ATTESTATIONS.get(&key) }) else { return };
     if let Some(r) = maps::record(socket(ctx), true) {
@@ -98,14 +91,7 @@ fn leads_inside(r: &Attestation) -> bool {
 #[inline(always)]
 fn as_destination(ctx: &SockOpsContext, netns: u64) -> TupleKey {
     let (local, remote) = addresses(ctx);
-    TupleKey {
-        netns,
-        remote: local,
-        local: remote,
-        remote_port: ctx.local_port() as u16,
-        local_port: remote_port(ctx),
-        proto: u32::from(PROTO_TCP),
-    }
+    TupleKey { netns, remote: local, local: remote, remote_port: ctx.local_port() as u16, local_port: remote_port(ctx), proto: u32::from(PROTO_TCP) }
 }
 
 #[inline(always)]
