@@ -1,8 +1,8 @@
 //! `cargo xtask demo`: builds as whoever calls, then runs `weft-demo` as root. What the demo does is written there.
 
-use std::process::Command;
+use std::{os::unix::process::CommandExt as _, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::{
@@ -29,7 +29,9 @@ pub(crate) enum Action {
 pub(crate) fn run(action: Action) -> Result<()> {
     require()?;
     build()?;
-    process::run(&mut command(action))
+    // In our place, so that Ctrl-C is the demo's alone and nothing returns before it has cleaned up.
+    let error = command(action).exec();
+    Err(error).with_context(|| format!("{} cannot be started", process::built("weft-demo").display()))
 }
 
 /// Everything that can be known before the build: waiting ten minutes for "not root" would be unkind.
