@@ -1,0 +1,53 @@
+//! Where a snapshot comes from: the newest that an agent holds, else the bridge's, or a catalog directory compiled on the spot.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::join_all;
+use weft_snapshot::Snapshot;
+
+use crate::{
+    Context,
+    client::{self, Bridge},
+    config::Config,
+};
+
+mod catalog;
+
+pub use catalog::{CatalogError, FindingView, Lint, OFFLINE, compile_catalog};
+
+/// The snapshot to answer from: of `catalog` when given, else the one in force.
+pub async fn snapshot(ctx: &Context, catalog: Option<&Path>) -> Result<Snapshot> {
+    match catalog {
+        Some(dir) => Ok(compile_catalog(dir)?),
+        None => in_force(&ctx.config()?).await,
+    }
+}
+
+/// Nodes may be a revision apart for a moment: the newest one answers.
+pub async fn in_force(config: &Config) -> Result<Snapshot> {
+    let mut failed = Vec::new();
+    let mut best: Option<Snapshot> = None;
+    let answers = join_all(config.agents.iter().map(|socket| async move { client::Agent::connect(socket).await?.snapshot().await })).await;
+    for answer in answers {
+        match answer {
+            Ok(Some(s)) if best.as_ref().is_none_or(|b| b.revision < s.revision) => best = Some(s),
+            Ok(_) => {}
+            Err(e) => failed.push(e.to_string()),
+        }
+    }
+    if let Some(best) = best {
+        return Ok(best);
+    }
+    if let Some(socket) = &config.bridge {
+        match async { Bridge::connect(socket).await?.snapshot().await }.await {
+            Ok(Some(s)) => return Ok(s),
+            Ok(None) => {}
+            Err(e) => failed.push(e.to_string()),
+        }
+    }
+    if failed.is_empty() {
+        bail!("no agent holds a snapshot yet: `weft status` says why; `--catalog DIR` answers from files");
+    }
+    Err(anyhow::anyhow!(failed.join("\nweft: "))).context("no snapshot to answer from")
+}

@@ -1,0 +1,13 @@
+//! What is shown, as plain records: between the wire (`client`) and the page (`output`). Their JSON form is public; docs/cli.md describes it.
+
+mod decision;
+mod flow;
+mod node;
+mod policy;
+mod stamp;
+
+pub use decision::{AnswerView, PartyView};
+pub use flow::FlowView;
+pub use node::{BridgeView, CertView, NodeView, ProgramView, WorkloadView};
+pub use policy::{PolicyView, PortView, ServiceView};
+pub use stamp::{Stamp, span};
