@@ -12,7 +12,7 @@ use weft_types::Revision;
 use crate::{
     Kernel, KernelError,
     generation::{Diff, Generation, diff},
-    kernel::bounded,
+    kernel::{Tables, bounded},
     limits::SLOT_GRACE,
     sys,
     table::{Plain, Table},
@@ -50,13 +50,18 @@ impl Kernel {
     /// The generation in force as the kernel holds it, in policy's words, sorted.
     pub fn dump(&self) -> Result<KernelTables, KernelError> {
         let _changing = self.change();
+        self.tables.dump()
+    }
+}
+
+impl Tables {
+    pub(crate) fn dump(&self) -> Result<KernelTables, KernelError> {
         let slot = self.state()?.slot & 1;
-        let t = &self.tables;
         let generation = Generation {
-            destinations: of_slot(&t.destinations, |k| k.slot == slot)?.0,
-            externals: of_slot(&t.externals, |k| u32::from_be(k.data.slot_be) == slot)?.0,
-            ports: of_slot(&t.ports, |k| k.slot == slot)?.0,
-            grants: of_slot(&t.grants, |k| k.slot == slot)?.0,
+            destinations: of_slot(&self.destinations, |k| k.slot == slot)?.0,
+            externals: of_slot(&self.externals, |k| u32::from_be(k.data.slot_be) == slot)?.0,
+            ports: of_slot(&self.ports, |k| k.slot == slot)?.0,
+            grants: of_slot(&self.grants, |k| k.slot == slot)?.0,
         };
         Ok(generation.tables())
     }

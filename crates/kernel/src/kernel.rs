@@ -208,7 +208,7 @@ impl Kernel {
 }
 
 impl Tables {
-    fn open(pins: &Pins) -> Result<Self, KernelError> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self, KernelError> {
         Ok(Self {
             state: Table::open(pins, "STATE")?,
             workloads: Table::open(pins, "WORKLOADS")?,

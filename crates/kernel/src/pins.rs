@@ -29,6 +29,11 @@ impl Pins {
         Ok(pins)
     }
 
+    /// What an agent has made there; nothing is created.
+    pub(crate) fn existing(bpffs: &Path) -> Self {
+        Self { root: bpffs.join(format!("v{ABI_VERSION}")) }
+    }
+
     pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.root.join("maps").join(name)
     }

@@ -1,0 +1,69 @@
+//! A look at what an agent has pinned, from another process: nothing is loaded, attached or made.
+
+use std::{collections::BTreeMap, path::Path};
+
+use weft_ebpf_common::State;
+use weft_policy::KernelTables;
+
+use crate::{
+    KernelError,
+    kernel::Tables,
+    pins::Pins,
+    sys,
+    table::{Plain, Table},
+};
+
+/// The tables of one node, by their pins.
+pub struct Pinned {
+    tables: Tables,
+}
+
+impl Pinned {
+    /// `bpffs` is the agent's option of that name.
+    pub fn open(bpffs: &Path) -> Result<Self, KernelError> {
+        Ok(Self { tables: Tables::open(&Pins::existing(bpffs))? })
+    }
+
+    pub fn state(&self) -> Result<State, KernelError> {
+        self.tables.state()
+    }
+
+    /// The generation in force, in policy's words, sorted.
+    pub fn dump(&self) -> Result<KernelTables, KernelError> {
+        self.tables.dump()
+    }
+
+    /// Entries of the table of handshakes under way.
+    pub fn attestations(&self) -> Result<usize, KernelError> {
+        Ok(self.tables.attestations.keys()?.len())
+    }
+
+    /// The kernel's id of each policy table: two agents share none.
+    pub fn ids(&self) -> Result<BTreeMap<&'static str, u32>, KernelError> {
+        let t = &self.tables;
+        [id(&t.state), id(&t.workloads), id(&t.netns), id(&t.destinations), id(&t.grants), id(&t.attestations), id(&t.local)].into_iter().collect()
+    }
+
+    /// Removes every grant, or every workload, and says how many there were. Fail-closed: it can only take away.
+    pub fn empty_grants(&self) -> Result<usize, KernelError> {
+        empty(&self.tables.grants)
+    }
+
+    /// As [`Self::empty_grants`].
+    pub fn empty_workloads(&self) -> Result<usize, KernelError> {
+        empty(&self.tables.workloads)
+    }
+}
+
+fn id<K: Plain, V: Plain>(table: &Table<K, V>) -> Result<(&'static str, u32), KernelError> {
+    let info = sys::map_info(table.fd()).map_err(KernelError::table(table.name(), "inspect"))?;
+    Ok((table.name(), info.id))
+}
+
+fn empty<K: Plain, V: Plain>(table: &Table<K, V>) -> Result<usize, KernelError> {
+    let keys = table.keys()?;
+    for key in &keys {
+        table.remove(key)?;
+    }
+    Ok(keys.len())
+}
