@@ -30,7 +30,7 @@ pub enum DecodeError {
     NotCanonical,
 }
 
-/// Reads what [`encode`] wrote. The caller has verified the signature ([`crate::Keyring::open`]).
+/// Reads what [`encode()`] wrote. The caller has verified the signature ([`crate::Keyring::open`]).
 pub fn decode(payload: &[u8]) -> Result<Snapshot, DecodeError> {
     if payload.len() > limits::PAYLOAD_MAX_BYTES {
         return Err(DecodeError::TooLarge { size: payload.len(), max: limits::PAYLOAD_MAX_BYTES });
