@@ -1,9 +1,68 @@
 //! The catalog of services: documents with positions, and what is wrong with them.
 //!
 //! Reads files and judges what they say together; what follows from a good catalog (grants, tables) is `weft-policy`'s business.
+//! Nothing is skipped in silence: what this version cannot do is a finding. docs/catalog.md describes every field.
 
+mod check;
+mod document;
+mod draft;
+mod files;
 mod finding;
+pub mod limits;
 mod model;
+mod raw;
+mod read;
+mod report;
+mod suggest;
+
+use std::path::Path;
 
 pub use finding::{Finding, Position, Severity};
 pub use model::{Catalog, Dependency, External, Lifecycle, Mesh, Port, Service, ServiceKind, Team, Workload};
+
+impl Catalog {
+    /// Reads every `*.yaml` and `*.yml` below `dir`.
+    ///
+    /// # Errors
+    /// All findings, warnings too, when at least one is an error.
+    pub fn load(dir: &Path) -> Result<Self, Vec<Finding>> {
+        let (files, findings) = files::read(dir);
+        judge(&files, findings)
+    }
+
+    /// The same from texts that are at hand: pairs of file name and content.
+    ///
+    /// # Errors
+    /// As [`Catalog::load`].
+    pub fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<Finding>> {
+        let files: Vec<_> = texts.into_iter().map(|(name, text)| files::File { name: name.into(), text: text.to_owned() }).collect();
+        judge(&files, vec![])
+    }
+}
+
+/// Everything that is to be said about a directory, in the order of files and lines; errors and warnings.
+pub fn lint(dir: &Path) -> Vec<Finding> {
+    match Catalog::load(dir) {
+        Ok(catalog) => catalog.warnings,
+        Err(findings) => findings,
+    }
+}
+
+fn judge(files: &[files::File], findings: Vec<Finding>) -> Result<Catalog, Vec<Finding>> {
+    let mut report = report::Report::new(files, findings);
+    let mut drafts = read::read(files, &mut report);
+    check::check(&drafts, &mut report);
+    let findings = report.into_findings();
+    if findings.iter().any(Finding::is_error) {
+        return Err(findings);
+    }
+    let mut teams = std::mem::take(&mut drafts.teams);
+    teams.sort_by(|a, b| a.name.cmp(&b.name));
+    match check::finish(drafts) {
+        Some((mesh, mut services)) => {
+            services.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Catalog { mesh, teams, services, warnings: findings })
+        }
+        None => Err(findings),
+    }
+}

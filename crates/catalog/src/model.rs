@@ -126,16 +126,20 @@ impl Service {
 
     /// The ports that a dependency means: one, or all declared ones. An interface's are those of its ranges. Empty when `port` names none.
     pub fn ports_meant(&self, port: Option<&PortRef>) -> Vec<(u16, Protocol)> {
-        let meant = |name: Option<&PortName>, number: u16| match port {
-            None => true,
-            Some(PortRef::Number(n)) => *n == number,
-            Some(PortRef::Name(n)) => name == Some(n),
-        };
-        let own = self.ports.iter().filter(|p| meant(Some(&p.name), p.port)).map(|p| (p.port, p.protocol));
-        let outside = self.external.iter().filter(|e| meant(None, e.port)).map(|e| (e.port, e.protocol));
-        let mut all: Vec<_> = own.chain(outside).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+        ports_meant(&self.ports, &self.external, port)
     }
+}
+
+pub(crate) fn ports_meant(ports: &[Port], external: &[External], port: Option<&PortRef>) -> Vec<(u16, Protocol)> {
+    let meant = |name: Option<&PortName>, number: u16| match port {
+        None => true,
+        Some(PortRef::Number(n)) => *n == number,
+        Some(PortRef::Name(n)) => name == Some(n),
+    };
+    let own = ports.iter().filter(|p| meant(Some(&p.name), p.port)).map(|p| (p.port, p.protocol));
+    let outside = external.iter().filter(|e| meant(None, e.port)).map(|e| (e.port, e.protocol));
+    let mut all: Vec<_> = own.chain(outside).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }

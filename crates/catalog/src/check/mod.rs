@@ -1,0 +1,74 @@
+//! What the documents say about each other. Every check sees everything, so all faults are found in one run.
+
+mod dependencies;
+mod interfaces;
+mod services;
+
+use std::collections::BTreeMap;
+
+use weft_types::ServiceRef;
+
+use crate::{Mesh, Service, draft, read::Drafts, report::Report};
+
+pub(crate) fn check(drafts: &Drafts, report: &mut Report<'_>) {
+    mesh(drafts, report);
+    services::check(drafts, report);
+    dependencies::check(drafts, report);
+    interfaces::check(drafts, report);
+}
+
+/// The drafts as a catalog's services; only for drafts without errors.
+pub(crate) fn finish(drafts: Drafts) -> Option<(Mesh, Vec<Service>)> {
+    let mesh = drafts.meshes.into_iter().next()?;
+    let services = drafts.services.into_iter().map(finish_one).collect::<Option<Vec<_>>>()?;
+    Some((mesh, services))
+}
+
+fn finish_one(d: draft::Service) -> Option<Service> {
+    Some(Service {
+        name: d.name,
+        kind: d.kind?,
+        title: d.title,
+        owner: d.owner?.0,
+        capability: d.capability.0,
+        lifecycle: d.lifecycle,
+        service_account: d.service_account.0,
+        workloads: d.workloads,
+        replicas_min: d.replicas_min.map(|(n, _)| n),
+        ports: d.ports,
+        consumers: d.consumers.into_iter().map(|(c, _)| c).collect(),
+        depends_on: d.depends_on.into_iter().map(|d| d.declared).collect(),
+        external: d.external,
+        at: d.at,
+    })
+}
+
+fn mesh(drafts: &Drafts, report: &mut Report<'_>) {
+    let Some(mesh) = drafts.meshes.first() else {
+        if !drafts.mesh_seen {
+            report
+                .error_overall("catalog holds no Mesh document")
+                .help("add one:\n    apiVersion: weft.mesh/v1alpha1\n    kind: Mesh\n    metadata: { name: corp }\n    spec: { trustDomain: corp.example }");
+        }
+        return;
+    };
+    for other in &drafts.meshes[1..] {
+        report.error(&other.at, format!("catalog holds a second Mesh, {}", other.name)).help(format!("the first is {} at {}: remove one", mesh.name, mesh.at));
+    }
+    let needed = drafts.services.iter().filter(|s| s.kind != Some(crate::ServiceKind::Interface)).count() as u64;
+    // The network's own address and the broadcast address are not given out.
+    let usable = (1_u64 << (32 - u32::from(mesh.service_range.prefix_len()))).saturating_sub(2);
+    if needed > usable {
+        let message = format!("serviceRange {} has {usable} virtual IPs for {needed} services", mesh.service_range);
+        report.error(&mesh.at, message).help("a larger prefix, such as 100.64.0.0/16, takes effect for new services at once");
+    }
+}
+
+/// Services by name, of equal names the first.
+fn by_name(drafts: &Drafts) -> BTreeMap<&ServiceRef, &draft::Service> {
+    let mut all = BTreeMap::new();
+    for service in &drafts.services {
+        all.entry(&service.name).or_insert(service);
+    }
+    all
+}

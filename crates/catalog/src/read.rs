@@ -1,0 +1,127 @@
+//! Documents to drafts: which kind each is, and everything it says by itself. What documents say about each other is `check`'s business.
+
+use weft_types::{Label, ServiceRef};
+
+use crate::{
+    Mesh, Team,
+    document::{self, Document, ParseError},
+    draft::{self, Service},
+    files::File,
+    limits,
+    raw::{self, Header, Object},
+    report::Report,
+    suggest,
+};
+
+const API_VERSION: &str = "weft.mesh/v1alpha1";
+const KINDS: [&str; 3] = ["MeshService", "Team", "Mesh"];
+
+/// Everything that could be read.
+#[derive(Debug, Default)]
+pub(crate) struct Drafts {
+    pub(crate) meshes: Vec<Mesh>,
+    pub(crate) teams: Vec<Team>,
+    pub(crate) services: Vec<Service>,
+    /// Services whose documents could not be read: references to them are not unknown.
+    pub(crate) unread: Vec<ServiceRef>,
+    /// A document is so broken that not even its name is known: nothing can be called unknown.
+    pub(crate) incomplete: bool,
+    /// A Mesh document exists, good or bad.
+    pub(crate) mesh_seen: bool,
+}
+
+pub(crate) fn read(files: &[File], report: &mut Report<'_>) -> Drafts {
+    let mut drafts = Drafts::default();
+    let mut count = 0_usize;
+    for document in files.iter().flat_map(document::documents) {
+        count += 1;
+        if count > limits::DOCUMENTS_MAX {
+            report.error(&document.beginning(), format!("catalog has more than {} documents", limits::DOCUMENTS_MAX));
+            drafts.incomplete = true;
+            break;
+        }
+        read_one(&document, report, &mut drafts);
+    }
+    drafts
+}
+
+fn read_one(document: &Document<'_>, report: &mut Report<'_>, drafts: &mut Drafts) {
+    let header = match document.parse::<Header>() {
+        Ok(header) => header,
+        Err(e) => {
+            drafts.incomplete = true;
+            return refuse(report, e);
+        }
+    };
+    let Some(kind) = kind(document, &header, report) else {
+        drafts.incomplete = true;
+        return;
+    };
+    match kind {
+        "MeshService" => match document.parse::<Object<raw::ServiceSpec>>() {
+            Ok(object) => match draft::service(document, object, report) {
+                Some(service) => drafts.services.push(service),
+                None => drafts.incomplete = true,
+            },
+            Err(e) => {
+                match name(document) {
+                    Some(name) => drafts.unread.push(name),
+                    None => drafts.incomplete = true,
+                }
+                refuse(report, e);
+            }
+        },
+        "Team" => match document.parse::<Object<raw::TeamSpec>>() {
+            Ok(object) => match draft::team(document, object, report) {
+                Some(team) => drafts.teams.push(team),
+                None => drafts.incomplete = true,
+            },
+            Err(e) => {
+                drafts.incomplete = true;
+                refuse(report, e);
+            }
+        },
+        _ => {
+            drafts.mesh_seen = true;
+            match document.parse::<Object<raw::MeshSpec>>() {
+                Ok(object) => drafts.meshes.extend(draft::mesh(document, object, report)),
+                Err(e) => refuse(report, e),
+            }
+        }
+    }
+}
+
+fn kind(document: &Document<'_>, header: &Header, report: &mut Report<'_>) -> Option<&'static str> {
+    let Some(version) = &header.api_version else {
+        report.error(&document.beginning(), "document has no apiVersion").help(format!("begin it with `apiVersion: {API_VERSION}`"));
+        return None;
+    };
+    if version.value != API_VERSION {
+        let at = document.position(version.referenced);
+        report.error(&at, format!("apiVersion {:?} is not known", version.value)).help(format!("this version reads {API_VERSION}"));
+        return None;
+    }
+    let Some(kind) = &header.kind else {
+        report.error(&document.beginning(), "document has no kind").help(format!("kinds are {}", KINDS.join(", ")));
+        return None;
+    };
+    let known = KINDS.into_iter().find(|k| *k == kind.value);
+    if known.is_none() {
+        let help = match suggest::closest(&kind.value, KINDS) {
+            Some(close) => format!("did you mean {close}?"),
+            None => format!("kinds are {}", KINDS.join(", ")),
+        };
+        report.error(&document.position(kind.referenced), format!("kind {:?} is not known", kind.value)).help(help);
+    }
+    known
+}
+
+fn name(document: &Document<'_>) -> Option<ServiceRef> {
+    let metadata = document.parse::<raw::Named>().ok()?.metadata?;
+    let namespace: Label = metadata.namespace.as_deref().unwrap_or(draft::DEFAULT_NAMESPACE).parse().ok()?;
+    Some(ServiceRef { namespace, name: metadata.name?.parse().ok()? })
+}
+
+fn refuse(report: &mut Report<'_>, e: ParseError) {
+    report.error(&e.at, e.message).help_if(e.help);
+}
