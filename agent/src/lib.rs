@@ -7,4 +7,6 @@ pub mod files;
 pub mod flows;
 pub mod holder;
 pub mod limits;
+pub mod mesh;
+pub mod snapshots;
 pub mod workloads;

@@ -26,8 +26,10 @@ pub const FLOWS_MAX: usize = 65_536;
 pub const FOLLOWER_LAG_MAX: usize = 16_384;
 /// Bytes of a flow's free text.
 pub const DETAIL_MAX_BYTES: usize = 512;
-/// How often the kernel's flow ring is read when nothing wakes the agent up.
-pub const RING_POLL: Duration = Duration::from_millis(20);
+/// Denials whose explanation is remembered; at the bound all are forgotten, which costs time only.
+pub const EXPLAINED_MAX: usize = 1024;
+/// How often the kernel's flow ring is read even when nothing wakes the agent up.
+pub const RING_POLL: Duration = Duration::from_secs(1);
 
 /// How often cgroups and namespaces of workloads are looked at; a vanished one is withdrawn well within a second.
 pub const WORKLOAD_SWEEP: Duration = Duration::from_millis(250);

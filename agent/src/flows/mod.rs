@@ -1,7 +1,9 @@
 //! What happened: decisions of the kernel and of the proxy, put together under the flow's id, kept in memory and followed live.
 
+mod enrich;
 mod record;
 mod store;
 
+pub use enrich::{Enricher, Known, clock_offset, party, truncate};
 pub use record::{Point, Record, Side};
 pub use store::{Filter, Store};
