@@ -40,7 +40,8 @@ pub fn of_pid(pid: u32) -> Result<PathBuf, KernelError> {
     let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
     let text = fs::read_to_string(&file).map_err(KernelError::cgroup(&file))?;
     let path = unified(&text).ok_or(KernelError::NoCgroup2)?;
-    let dir = mount_point()?.join(path.trim_start_matches('/'));
+    let mut dir = mount_point()?;
+    dir.extend(path.split('/').filter(|part| !part.is_empty()));
     // In a cgroup namespace the file speaks of another root than the mount shows: believe only what the directory itself says.
     let procs = dir.join("cgroup.procs");
     let listed = fs::read_to_string(&procs).map_err(KernelError::cgroup(&procs))?;

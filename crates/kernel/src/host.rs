@@ -12,7 +12,11 @@ use aya::{
     sys::{is_map_supported, is_program_supported},
 };
 
-use crate::{cgroup, limits::STATE_FREE_MIN_BYTES, pins::is_bpffs};
+use crate::{
+    cgroup,
+    limits::STATE_FREE_MIN_BYTES,
+    pins::{is_bpffs, is_empty},
+};
 
 #[derive(Clone, Debug, Default)]
 pub struct HostOptions {
@@ -78,18 +82,11 @@ fn cgroups(options: &HostOptions) -> Finding {
 }
 
 fn bpffs(path: &Path) -> Finding {
-    let mut at = path;
-    while !at.exists() {
-        match at.parent() {
-            Some(parent) => at = parent,
-            None => break,
-        }
-    }
-    let is_empty = || fs::read_dir(path).is_ok_and(|mut d| d.next().is_none());
+    let at = path.ancestors().find(|a| a.exists()).unwrap_or(path);
     let result = match is_bpffs(at) {
         Ok(true) => Ok(format!("{} is on a bpf file system", at.display())),
         // /sys/fs/bpf without its mount lies on sysfs, where no directory can be made.
-        Ok(false) if at == path && is_empty() => Ok(format!("will be mounted at {}", path.display())),
+        Ok(false) if at == path && is_empty(path) => Ok(format!("will be mounted at {}", path.display())),
         Ok(false) if at != path && !at.starts_with("/sys") => Ok(format!("will be made and mounted at {}", path.display())),
         Ok(false) => Err(format!("{0} is not on a bpf file system: run `mount -t bpf bpf {0}`", at.display())),
         Err(e) => Err(format!("{}: {e}", at.display())),

@@ -75,17 +75,24 @@ pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
 /// Users expect an empty directory to do. A directory with content, or one that cannot be made, is theirs to sort out.
 fn ensure_bpffs(path: &Path) -> Result<(), KernelError> {
     let failed = |source| KernelError::Bpffs { path: path.to_owned(), source };
-    if !path.exists() && fs::create_dir_all(path).is_err() {
-        // Below /sys/fs nothing can be made until the bpf file system is there.
-        return Err(KernelError::NotBpffs(path.parent().filter(|p| p.exists()).unwrap_or(path).to_owned()));
+    if !path.exists()
+        && let Err(e) = fs::create_dir_all(path)
+    {
+        // Below /sys/fs/bpf nothing can be made until the bpf file system is there.
+        let nearest = path.ancestors().find(|a| a.exists()).filter(|a| is_empty(a));
+        return Err(nearest.map_or(failed(e), |a| KernelError::NotBpffs(a.to_owned())));
     }
     if is_bpffs(path).map_err(failed)? {
         return Ok(());
     }
-    if fs::read_dir(path).map_err(failed)?.next().is_some() {
+    if !is_empty(path) {
         return Err(KernelError::NotBpffs(path.to_owned()));
     }
     mount("bpf", path, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, Some(c"mode=700")).map_err(|e| failed(e.into()))
+}
+
+pub(crate) fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[cfg(test)]

@@ -138,8 +138,11 @@ fn way(j: &Judgement, dialled: &Addr, cookie: u64, netns: &Netns) -> Option<Way>
         return Some(Way { path: PATH_INTERFACE, netns: 0, to: *dialled, port: j.target_port });
     }
     if j.kind == DEST_ENDPOINT {
+        // Only where the agent's observation and the snapshot agree on whose address it is; else the tunnel asks for the identity.
         // SAFETY: the value is copied at once.
-        if let Some(l) = unsafe { LOCAL_ADDRS.get(dialled) } {
+        if let Some(l) = unsafe { LOCAL_ADDRS.get(dialled) }
+            && l.service == j.service
+        {
             return Some(Way { path: PATH_SAME_NODE, netns: l.netns, to: *dialled, port: j.target_port });
         }
     } else if let Some(b) = local_backend(j.service, dialled.is_v4()) {
