@@ -26,11 +26,11 @@ pub enum ConfigError {
         tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     None { tried: Vec<PathBuf> },
-    #[error("cannot read configuration {path}: {source}")]
+    #[error("cannot read configuration {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("configuration {path} is larger than {CONFIG_MAX_BYTES} bytes")]
     TooLarge { path: PathBuf },
-    #[error("configuration {path} is wrong: {source}")]
+    #[error("configuration {path} is wrong")]
     Parse { path: PathBuf, source: toml::de::Error },
     #[error("configuration {path} names no socket: set agents = [\"/run/weft/agent.sock\"], bridge = \"/run/weft/bridge.sock\", or both")]
     Empty { path: PathBuf },
@@ -107,7 +107,7 @@ mod tests {
     fn check(text: &str, expect: &str) {
         let got = match Config::parse(text, Path::new("/etc/weft/config.toml")) {
             Ok(c) => format!("{c:?}"),
-            Err(e) => e.to_string(),
+            Err(e) => format!("{:#}", anyhow::Error::from(e)),
         };
         assert!(got.contains(expect), "{got}");
     }

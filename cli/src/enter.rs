@@ -26,15 +26,15 @@ pub struct Plan {
 
 #[derive(Debug, Error)]
 pub enum EnterError {
-    #[error("cannot open {path}: {source}{}", hint(source))]
+    #[error("cannot open {path}{}", hint(source))]
     Open { path: PathBuf, source: io::Error },
-    #[error("cannot move into cgroup {path}: {source}{}", hint(source))]
+    #[error("cannot move into cgroup {path}{}", hint(source))]
     Cgroup { path: PathBuf, source: io::Error },
-    #[error("cannot enter the namespace {path}: {source}{}", hint(source))]
+    #[error("cannot enter the namespace {path}{}", hint(source))]
     Namespace { path: PathBuf, source: io::Error },
-    #[error("cannot reset signals: {0}")]
-    Signal(io::Error),
-    #[error("cannot run {program:?}: {source}")]
+    #[error("cannot reset signals")]
+    Signal(#[source] io::Error),
+    #[error("cannot run {program:?}")]
     Exec { program: OsString, source: io::Error },
 }
 
@@ -136,12 +136,12 @@ mod tests {
         let exec = |kind: io::ErrorKind| EnterError::Exec { program: "x".into(), source: kind.into() }.exit_code();
         assert_eq!((exec(io::ErrorKind::NotFound), exec(io::ErrorKind::PermissionDenied)), (127, 126));
         let failed = Plan::new(vec!["/nowhere/at-all".into()]).go();
-        assert_eq!((failed.exit_code(), failed.to_string()), (127, "cannot run \"/nowhere/at-all\": No such file or directory (os error 2)".to_owned()));
+        assert_eq!((failed.exit_code(), failed.to_string()), (127, "cannot run \"/nowhere/at-all\"".to_owned()));
     }
 
     #[test]
     fn a_missing_namespace_is_named() {
         let e = Plan::new(vec!["true".into()]).netns(Path::new("/run/netns/absent")).unwrap_err();
-        assert_eq!((e.exit_code(), e.to_string()), (2, "cannot open /run/netns/absent: No such file or directory (os error 2)".to_owned()));
+        assert_eq!((e.exit_code(), e.to_string()), (2, "cannot open /run/netns/absent".to_owned()));
     }
 }

@@ -17,8 +17,9 @@ fn main() -> ExitCode {
         Ok(Outcome::Code(code)) => ExitCode::from(code),
         Ok(Outcome::Become(plan)) => {
             let failed = plan.go();
-            eprintln!("weft: {failed}");
-            ExitCode::from(failed.exit_code())
+            let code = failed.exit_code();
+            eprintln!("weft: {:#}", anyhow::Error::from(failed));
+            ExitCode::from(code)
         }
         // Whoever reads us has seen enough.
         Err(e) if e.chain().any(|c| c.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)) => ExitCode::SUCCESS,

@@ -41,8 +41,8 @@ pub enum ClientError {
     Permission { program: Program, socket: PathBuf },
     #[error("nobody listens at the {program}'s socket {socket}: {} has ended; start it again", program.binary())]
     Gone { program: Program, socket: PathBuf },
-    #[error("cannot connect to the {program} at {socket}: {source}")]
-    Connect { program: Program, socket: PathBuf, source: ConnectError },
+    #[error("cannot connect to the {program} at {socket}: {message}")]
+    Connect { program: Program, socket: PathBuf, message: String },
     #[error("the {program} at {socket} does not answer within {seconds} s")]
     Silent { program: Program, socket: PathBuf, seconds: u64 },
     #[error("the {program} at {socket} does not know this request: it is of another version than this weft ({})", env!("CARGO_PKG_VERSION"))]
@@ -61,7 +61,8 @@ impl ClientError {
             ConnectError::Absent(_) => Self::Absent { program, socket },
             ConnectError::Permission(_) => Self::Permission { program, socket },
             ConnectError::Refused(_) => Self::Gone { program, socket },
-            source => Self::Connect { program, socket, source },
+            ConnectError::Io { source, .. } => Self::Connect { program, socket, message: source.to_string() },
+            ConnectError::Grpc { source, .. } => Self::Connect { program, socket, message: format!("it does not speak gRPC ({source})") },
         }
     }
 

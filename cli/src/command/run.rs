@@ -29,15 +29,19 @@ use crate::{
 
 pub(super) async fn run(ctx: &Context, args: RunArgs) -> Result<Outcome> {
     let agent = one_agent(ctx).await?;
-    let node = agent.status().await?;
+    // What can fail without the agent fails before it.
+    let mut plan = Plan::new(args.command.clone());
+    if let Some(netns) = &args.netns {
+        plan = plan.netns(netns)?;
+    }
     let mount = cgroup::mount_point()?;
     let own = std::process::id();
     let fresh = format!("{}-{}-{own}", args.service.namespace, args.service.name);
-    let dir = cgroup::place(&mount, &node.managed, args.cgroup.as_deref(), &fresh)?;
+    let dir = cgroup::place(&mount, &agent.status().await?.managed, args.cgroup.as_deref(), &fresh)?;
     // The agent opens it while we live; after exec it is still this process.
     let netns = args.netns.clone().unwrap_or_else(|| PathBuf::from(format!("/proc/{own}/ns/net")));
-    let made = !dir.exists();
     let new = NewWorkload { uid: args.uid.clone(), service: args.service.clone(), cgroup: cgroup::relative(&mount, &dir), netns };
+    let made = !dir.exists();
     let enrolled = match enrol(&agent, &new, args.wait).await {
         Ok(workload) => workload,
         Err(e) => {
@@ -47,22 +51,14 @@ pub(super) async fn run(ctx: &Context, args: RunArgs) -> Result<Outcome> {
             return Err(e);
         }
     };
-    let started = start(&agent, &args, &dir, &new.netns, &enrolled).await;
+    let started = match args.rm {
+        true => supervise(&agent, &args, &enrolled).await,
+        false => plan.cgroup(&dir).and_then(Plan::reset_signals).map(|p| Outcome::Become(Box::new(p))).map_err(Into::into),
+    };
     if started.is_err() || args.rm {
         withdraw(&agent, &enrolled.uid, &dir, made).await;
     }
     started
-}
-
-async fn start(agent: &Agent, args: &RunArgs, dir: &Path, netns: &Path, workload: &WorkloadView) -> Result<Outcome> {
-    if args.rm {
-        return supervise(agent, args, workload).await;
-    }
-    let mut plan = Plan::new(args.command.clone()).cgroup(dir)?;
-    if args.netns.is_some() {
-        plan = plan.netns(netns)?;
-    }
-    Ok(Outcome::Become(Box::new(plan.reset_signals()?)))
 }
 
 /// A workload lives on one node, so there is one agent to ask.
