@@ -1,1 +1,9 @@
-//! placeholder
+//! What the end-to-end tests share: one mesh of two nodes, and a probe that says from outside what a workload could do.
+//!
+//! No assertion lives here; a test says what it expects.
+
+mod mesh;
+mod probe;
+
+pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
+pub use probe::{Outcome, Server, Traffic, passed, probe};

@@ -1,0 +1,108 @@
+//! Whatever state the node is in, nothing forbidden passes; beside each denial stands a control that differs in the grant only.
+
+use anyhow::{Context as _, Result, bail};
+use weft_lab::{Inventory, eventually};
+use weft_tests::{Mesh, MeshOptions, Outcome, SETTLE, Server, Traffic};
+
+const PORT: u16 = 8080;
+
+/// What a state promises beyond denial.
+#[derive(Clone, Copy, PartialEq)]
+enum Control {
+    /// Granted same-node traffic works.
+    Works,
+    /// Nothing is promised: the state may refuse granted traffic too.
+    Unpromised,
+}
+
+#[test]
+fn nothing_forbidden_passes_in_any_state() -> Result<()> {
+    let before = Inventory::take();
+    let mut mesh = Mesh::start("states", &MeshOptions::default())?;
+    let server = Server::start(mesh.pod("server").place(), "near", PORT)?;
+    let mut table = Table::default();
+
+    table.row(&mesh, &server, "running", Control::Works)?;
+    mesh.bridge.kill9();
+    table.row(&mesh, &server, "bridge dead", Control::Works)?;
+    mesh.agents[0].kill9();
+    table.row(&mesh, &server, "agent killed", Control::Works)?;
+    mesh.agents[0].spawn()?;
+    table.row(&mesh, &server, "agent restarting", Control::Works)?;
+    mesh.agents[0].stop();
+    mesh.agents[0].run()?;
+    eventually(SETTLE, "the workloads after a restart without a bridge", || -> Result<()> {
+        let status = mesh.status(0)?;
+        if status.workloads.iter().filter(|w| w.enrolled_in_kernel).count() == 3 { Ok(()) } else { bail!("{:?}", status.workloads) }
+    })?;
+    table.row(&mesh, &server, "restarted, bridge dead", Control::Works)?;
+    mesh.agents[0].kill_all()?;
+    table.row(&mesh, &server, "agent and holder killed", Control::Works)?;
+    let pinned = mesh.pinned(0)?;
+    assert!(pinned.empty_grants()? > 0);
+    table.row(&mesh, &server, "grants emptied", Control::Unpromised)?;
+    assert!(pinned.empty_workloads()? > 0);
+    drop(pinned);
+    table.row(&mesh, &server, "workloads emptied", Control::Unpromised)?;
+    print!("{}", table.text);
+    drop(server);
+    drop(mesh);
+    Inventory::take().same_as(&before).map_err(anyhow::Error::msg)
+}
+
+#[test]
+fn an_unidentified_workload_in_a_managed_subtree_gets_nothing() -> Result<()> {
+    let mesh = Mesh::start("unidentified", &MeshOptions::default())?;
+    // Outside what the agent manages: a target that refuses nobody, so only the caller's side can deny.
+    let target = mesh.outsider(0, "target")?;
+    let unidentified = mesh.nodes[0].pod("nobody")?;
+    let unmanaged = mesh.outsider(0, "stray")?;
+    let server = Server::start(target.place(), "open", PORT)?;
+    for traffic in Traffic::ALL {
+        if traffic == Traffic::UnshareNet {
+            continue;
+        }
+        let try_from = |pod: &weft_lab::Pod, marker: &str| traffic.attempt(pod.place(), target.v4().into(), target.v6().into(), PORT, marker);
+        let denied = try_from(&unidentified, "from-nobody").with_context(|| traffic.name())?;
+        assert!(!denied.ok, "{}: unidentified got through: {denied:?}", traffic.name());
+        let control = try_from(&unmanaged, "from-outside").with_context(|| traffic.name())?;
+        assert!(control.ok, "{}: the control did not work: {control:?}", traffic.name());
+    }
+    assert!(!server.got("from-nobody"), "something of the unidentified workload arrived: {}", server.log_path().display());
+    assert!(server.got("from-outside"));
+    Ok(())
+}
+
+/// One line a state and kind of traffic, as people read it.
+#[derive(Default)]
+struct Table {
+    text: String,
+    rows: usize,
+}
+
+impl Table {
+    fn row(&mut self, mesh: &Mesh, server: &Server, state: &str, control: Control) -> Result<()> {
+        let to = mesh.pod("server");
+        for traffic in Traffic::ALL {
+            self.rows += 1;
+            let marker = |who: &str| format!("{who}-{}", self.rows);
+            let attempt = |pod: &str, marker: &str| -> Result<Outcome> {
+                traffic.attempt(mesh.pod(pod).place(), to.v4().into(), to.v6().into(), PORT, marker).with_context(|| format!("{state}, {}", traffic.name()))
+            };
+            let denied = attempt("stranger", &marker("stranger"))?;
+            let granted = attempt("client", &marker("client"))?;
+            self.text += &format!("{state:24} {:14} stranger: {:28} client: {}\n", traffic.name(), say(&denied), say(&granted));
+            assert!(!denied.ok, "{state}, {}: the stranger got through: {denied:?}\n{}", traffic.name(), self.text);
+            let arrived = server.got(&marker("stranger"));
+            assert!(!arrived, "{state}, {}: the stranger's marker arrived", traffic.name());
+            if control == Control::Works {
+                assert_eq!(granted.ok, traffic.works_when_granted(), "{state}, {}: {granted:?}\n{}\n{}", traffic.name(), self.text, mesh.logs());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say(o: &Outcome) -> String {
+    if o.ok { "passes".to_owned() } else { format!("refused, errno {}", o.errno) }
+}
