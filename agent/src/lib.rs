@@ -10,3 +10,4 @@ pub mod limits;
 pub mod mesh;
 pub mod snapshots;
 pub mod workloads;
+pub mod proxy;

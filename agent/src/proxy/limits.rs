@@ -31,6 +31,8 @@ pub(crate) const ENDPOINT_MEMORY_MAX: usize = 4096;
 pub(crate) const POOL_IDLE: Duration = Duration::from_secs(60);
 /// The listening side waits this long for the next header: longer than the pool keeps, so that the caller ends it first.
 pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(75);
+/// A tunnel older than this carries no further connection: the certificates it was made with must not outlive their time by more.
+pub(crate) const TUNNEL_AGE_MAX: Duration = Duration::from_secs(600);
 /// Idle tunnels of one key. At the bound a finished tunnel is closed instead of kept.
 pub(crate) const POOL_PER_KEY_MAX: usize = 64;
 /// Idle tunnels of the node. At the bound a finished tunnel is closed instead of kept.

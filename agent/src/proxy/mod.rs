@@ -4,35 +4,192 @@
 //! Deliberately absent: no namespace is entered here, no policy is invented here (`weft_policy::Index` decides), nothing is retried
 //! once a byte of the application may have been seen by the other side.
 
+mod account;
+mod balance;
+mod buffers;
 mod host;
+mod inbound;
 mod limits;
+mod live;
+mod outbound;
+mod pool;
+mod read_ahead;
+mod ready;
+mod relay;
+mod sockets;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod tunnel;
+mod turns;
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::TcpListener,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
 
 pub use host::{End, FlowRecord, Host, LocalWorkload, Measure, Point};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
 use weft_policy::Index;
+
+use self::{balance::Balance, inbound::Inbound, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
 
 /// The proxy of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Proxy {
-    // …
+    shared: Arc<Shared>,
 }
 
-/// A listener being served. Dropping the handle changes nothing; [`Serving::stop`] stops accepting and leaves the open connections alone.
-pub struct Serving { }
+/// A listener that is being served. To drop it changes nothing.
+#[derive(Debug)]
+pub struct Serving {
+    accepting: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+pub(crate) struct Shared {
+    host: Arc<dyn Host>,
+    live: Arc<Live>,
+    pool: Pool,
+    balance: Arc<Balance>,
+    configs: Configs,
+    /// No connection is accepted any more, and idle tunnels end.
+    draining: CancellationToken,
+    /// Of each workload that has been served: cancelled when it goes.
+    workloads: Mutex<HashMap<u32, CancellationToken>>,
+}
 
 impl Proxy {
     /// Needs a running tokio runtime.
-    pub fn new(host: Arc<dyn Host>) -> Self;
-    /// Serves the listener (bound inside the workload's namespace, non-blocking) that captured connections of `workload` arrive at.
-    pub fn serve_capture(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> std::io::Result<Serving>;
-    /// Serves the listener that port 15008 of `workload` is steered to.
-    pub fn serve_tunnel(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> std::io::Result<Serving>;
-    /// Closes every live connection that `now` does not allow any more; call it after `now` is what [`Host::index`] returns. Returns how many.
-    pub fn revoke(&self, now: &Index) -> usize;
-    /// The workload is gone: closes its live connections and its warm tunnels.
-    pub fn forget(&self, workload: u32);
-    /// Stops accepting, waits until every live connection has ended or `deadline` has passed. Returns how many are left (they go on).
-    pub async fn drain(&self, deadline: Duration) -> usize;
-    pub fn live(&self) -> usize;
+    pub fn new(host: Arc<dyn Host>) -> Self {
+        let shared = Arc::new(Shared {
+            host,
+            live: Arc::default(),
+            pool: Pool::default(),
+            balance: Arc::default(),
+            configs: Configs::default(),
+            draining: CancellationToken::new(),
+            workloads: Mutex::default(),
+        });
+        tokio::spawn(sweep(Arc::downgrade(&shared)));
+        Self { shared }
+    }
+
+    /// Serves the listener, bound inside the workload's namespace, that its captured connections arrive at.
+    pub fn serve_capture(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> io::Result<Serving> {
+        let outbound = Arc::new(Outbound { shared: self.shared.clone(), gone: self.shared.gone(workload.number), workload });
+        self.serve(listener, outbound.gone.clone(), limits::CONNECTIONS_PER_LISTENER_MAX, move |socket, _| {
+            let outbound = outbound.clone();
+            async move { outbound.handle(socket).await }
+        })
+    }
+
+    /// Serves the listener that the tunnel's port of the workload is steered to.
+    pub fn serve_tunnel(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> io::Result<Serving> {
+        let inbound = Arc::new(Inbound { shared: self.shared.clone(), gone: self.shared.gone(workload.number), workload });
+        self.serve(listener, inbound.gone.clone(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, shaking| {
+            let inbound = inbound.clone();
+            async move { inbound.handle(socket, shaking).await }
+        })
+    }
+
+    /// Closes every live connection that `now` does not allow any more; returns how many. Call it after [`Host::index`] returns `now`.
+    pub fn revoke(&self, now: &Index) -> usize {
+        self.shared.live.revoke(now)
+    }
+
+    /// The workload is gone: stops accepting for it, closes its live connections and its warm tunnels.
+    pub fn forget(&self, workload: u32) {
+        if let Some(gone) = self.shared.workloads().remove(&workload) {
+            gone.cancel();
+        }
+        self.shared.live.end_workload(workload);
+        self.shared.pool.forget(workload);
+    }
+
+    /// Stops accepting, closes idle tunnels and waits until every live connection has ended, at most `deadline`. Returns how many are left; they go on.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.shared.draining.cancel();
+        self.shared.pool.close();
+        let _ = tokio::time::timeout(deadline, self.shared.live.emptied()).await;
+        self.live()
+    }
+
+    /// Connections that are being carried.
+    pub fn live(&self) -> usize {
+        self.shared.live.len()
+    }
+
+    /// `starting` bounds the connections that have not yet given their second permit back.
+    fn serve<H, F>(&self, listener: TcpListener, gone: CancellationToken, starting: usize, handle: H) -> io::Result<Serving>
+    where
+        H: Fn(TcpStream, tokio::sync::OwnedSemaphorePermit) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let accepting = gone.child_token();
+        let draining = self.shared.draining.clone();
+        let all = Arc::new(Semaphore::new(limits::CONNECTIONS_PER_LISTENER_MAX));
+        let starting = Arc::new(Semaphore::new(starting));
+        let stop = accepting.clone();
+        let accept = async move {
+            loop {
+                let (Ok(open), Ok(start)) = (all.clone().acquire_owned().await, starting.clone().acquire_owned().await) else { return };
+                match listener.accept().await {
+                    Ok((socket, _)) => {
+                        let connection = handle(socket, start);
+                        tokio::spawn(async move {
+                            connection.await;
+                            drop(open);
+                        });
+                    }
+                    Err(e) => {
+                        tracing::warn!(error = %e, "cannot accept: are descriptors left?");
+                        sleep(limits::ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = draining.cancelled() => {}
+                () = accept => {}
+            }
+        });
+        Ok(Serving { accepting, task })
+    }
+}
+
+impl Serving {
+    /// Stops accepting; open connections go on. The listener is closed when this returns, so that what waits in its backlog is left to
+    /// whoever holds a duplicate.
+    pub async fn stop(self) {
+        self.accepting.cancel();
+        let _ = self.task.await;
+    }
+}
+
+impl Shared {
+    fn gone(&self, workload: u32) -> CancellationToken {
+        self.workloads().entry(workload).or_default().clone()
+    }
+
+    fn workloads(&self) -> MutexGuard<'_, HashMap<u32, CancellationToken>> {
+        self.workloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn sweep(shared: Weak<Shared>) {
+    loop {
+        sleep(limits::POOL_SWEEP).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.pool.sweep();
+    }
 }

@@ -1,0 +1,195 @@
+//! One application connection in one tunnel: bytes to frames and back, each direction by itself, until both have ended or one breaks.
+//!
+//! Each direction holds one buffer, and only while its bytes are on their way; it reads no further before they are taken. That is
+//! all the flow control there is: TCP's own, on both sides.
+
+use std::{
+    io,
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    net::{TcpStream, tcp},
+};
+use weft_tunnel::{Event, FRAME_HEADER_BYTES, FrameDecoder, FrameError, ResetReason, data_header, fin};
+
+use super::{
+    limits::FAREWELL,
+    live::Lease,
+    sockets,
+    tunnel::{Stream, Tunnel, read, read_behind},
+    turns::Turns,
+};
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// FIN both ways: the tunnel may carry the next connection.
+    Finished,
+    /// The application reset, or its socket failed.
+    Application(io::Error),
+    /// The other side said RESET.
+    Peer(ResetReason),
+    /// Somebody on this node ended it.
+    Stopped(ResetReason),
+    /// The tunnel failed.
+    Broken(io::Error),
+    /// The other side broke the protocol.
+    Frames(FrameError),
+}
+
+/// Bytes carried, readable while it goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    pub(crate) from_application: AtomicU64,
+    pub(crate) to_application: AtomicU64,
+}
+
+/// Carries until the end, then tells both sides of it: the application by FIN or RST, the tunnel by FIN or RESET.
+pub(crate) async fn relay(mut application: TcpStream, tunnel: &mut Tunnel, lease: &Lease, carried: &Carried) -> Outcome {
+    let in_frame = AtomicBool::new(false);
+    let stop = carry(&mut application, tunnel, lease, carried, &in_frame).await;
+    let Err(outcome) = stop else { return Outcome::Finished };
+    sockets::reset(application);
+    let farewell = match &outcome {
+        Outcome::Application(_) => Some(ResetReason::Aborted),
+        Outcome::Stopped(reason) => Some(*reason),
+        Outcome::Frames(_) => Some(ResetReason::Protocol),
+        _ => None,
+    };
+    // Inside a frame a RESET would be taken for data; there the end of the connection has to say it.
+    if let (Some(reason), false) = (farewell, in_frame.load(Ordering::Relaxed)) {
+        let _ = tokio::time::timeout(FAREWELL, tunnel.send_reset(reason)).await;
+    }
+    outcome
+}
+
+async fn carry(application: &mut TcpStream, tunnel: &mut Tunnel, lease: &Lease, carried: &Carried, in_frame: &AtomicBool) -> Result<(), Outcome> {
+    let (mut from_application, mut to_application) = application.split();
+    let Tunnel { stream, unread, .. } = tunnel;
+    let (mut from_tunnel, mut to_tunnel) = tokio::io::split(&mut **stream);
+    let mut decoder = FrameDecoder::default();
+
+    let mut out = pin!(outward(&mut from_application, &mut to_tunnel, &carried.from_application, in_frame));
+    let first = {
+        let mut back = pin!(backward(&mut from_tunnel, &mut to_application, &mut decoder, unread, &carried.to_application));
+        tokio::select! {
+            biased;
+            reason = lease.ended() => return Err(Outcome::Stopped(reason)),
+            done = &mut back => { done?; First::Back }
+            done = &mut out => { done?; First::Out(tokio::select! {
+                biased;
+                reason = lease.ended() => return Err(Outcome::Stopped(reason)),
+                done = &mut back => done,
+            }) }
+        }
+    };
+    match first {
+        First::Out(done) => done,
+        // The other side has said FIN, but may still say RESET. Outward comes first: once it has sent its FIN, what arrives is not ours.
+        First::Back => tokio::select! {
+            biased;
+            done = &mut out => done,
+            reason = lease.ended() => Err(Outcome::Stopped(reason)),
+            outcome = after_fin(&mut from_tunnel, &mut decoder, unread) => Err(outcome),
+        },
+    }
+}
+
+enum First {
+    Out(Result<(), Outcome>),
+    Back,
+}
+
+async fn outward(application: &mut tcp::ReadHalf<'_>, tunnel: &mut WriteHalf<&mut Stream>, carried: &AtomicU64, in_frame: &AtomicBool) -> Result<(), Outcome> {
+    let mut turns = Turns::default();
+    loop {
+        turns.next().await;
+        let (mut buffer, n) = read_behind(application, FRAME_HEADER_BYTES).await.map_err(Outcome::Application)?;
+        in_frame.store(true, Ordering::Relaxed);
+        if n == 0 {
+            send(tunnel, &fin()).await?;
+        } else {
+            buffer[..FRAME_HEADER_BYTES].copy_from_slice(&data_header(n));
+            send(tunnel, &buffer[..FRAME_HEADER_BYTES + n]).await?;
+            carried.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        in_frame.store(false, Ordering::Relaxed);
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn send(tunnel: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Outcome> {
+    tunnel.write_all(bytes).await.map_err(Outcome::Broken)?;
+    tunnel.flush().await.map_err(Outcome::Broken)
+}
+
+/// Ends with the other side's FIN; what came behind it stays in `unread`.
+async fn backward(
+    tunnel: &mut ReadHalf<&mut Stream>,
+    application: &mut tcp::WriteHalf<'_>,
+    decoder: &mut FrameDecoder,
+    unread: &mut Vec<u8>,
+    carried: &AtomicU64,
+) -> Result<(), Outcome> {
+    let first = std::mem::take(unread);
+    if let Some(rest) = pass_on(&first, application, decoder, carried).await? {
+        *unread = rest;
+        return Ok(());
+    }
+    let mut turns = Turns::default();
+    loop {
+        turns.next().await;
+        let (buffer, n) = read(tunnel).await.map_err(Outcome::Broken)?;
+        if n == 0 {
+            return Err(Outcome::Broken(cut()));
+        }
+        if let Some(rest) = pass_on(&buffer[..n], application, decoder, carried).await? {
+            *unread = rest;
+            return Ok(());
+        }
+    }
+}
+
+/// `Some`: FIN has been passed on, and this followed it.
+async fn pass_on(mut input: &[u8], application: &mut tcp::WriteHalf<'_>, decoder: &mut FrameDecoder, carried: &AtomicU64) -> Result<Option<Vec<u8>>, Outcome> {
+    while let Some(event) = decoder.decode(&mut input).map_err(Outcome::Frames)? {
+        match event {
+            Event::Data(bytes) => {
+                application.write_all(bytes).await.map_err(Outcome::Application)?;
+                carried.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+            Event::Fin => {
+                application.shutdown().await.map_err(Outcome::Application)?;
+                return Ok(Some(input.to_vec()));
+            }
+            Event::Reset(reason) => return Err(Outcome::Peer(reason)),
+        }
+    }
+    Ok(None)
+}
+
+/// After the other side's FIN only a RESET or the end may come, before this side has said its own.
+async fn after_fin(tunnel: &mut ReadHalf<&mut Stream>, decoder: &mut FrameDecoder, unread: &mut Vec<u8>) -> Outcome {
+    let mut pending = std::mem::take(unread);
+    loop {
+        match decoder.decode(&mut &pending[..]) {
+            Ok(Some(Event::Reset(reason))) => return Outcome::Peer(reason),
+            Ok(_) => {}
+            Err(e) => return Outcome::Frames(e),
+        }
+        pending = match read(tunnel).await {
+            Ok((_, 0)) => return Outcome::Broken(cut()),
+            Ok((buffer, n)) => buffer[..n].to_vec(),
+            Err(e) => return Outcome::Broken(e),
+        };
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the other side ended the tunnel in the middle of a connection")
+}
