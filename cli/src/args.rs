@@ -197,7 +197,7 @@ pub struct RunArgs {
     /// Network namespace to enter [default: the caller's]
     #[arg(long, value_name = "PATH")]
     pub netns: Option<PathBuf>,
-    /// Cgroup, absolute or below the cgroup-v2 mount [default: a fresh one below the agent's first managed subtree]
+    /// Cgroup below a managed subtree, absolute or below the agent's cgroup root [default: a fresh one below the agent's first managed subtree]
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
     /// Name of the workload on its node [default: given by the agent]

@@ -31,23 +31,25 @@ fn find_mount(mountinfo: &str) -> Option<PathBuf> {
     part
 }
 
-/// The cgroup that `weft run` uses: `wanted` (absolute, or below `mount`), else a fresh name below the first managed subtree. It must lie
-/// inside a managed subtree, where a process without an identity is denied: there is no moment in which it could talk unjudged.
-pub fn place(mount: &Path, managed: &[String], wanted: Option<&Path>, fresh: &str) -> Result<PathBuf> {
+/// The cgroup that `weft run` uses: `wanted` (absolute, below the node's `root`, or below `mount`), else a fresh name below the first
+/// managed subtree. It must lie inside a managed subtree, where a process without an identity is denied: there is no moment in which it
+/// could talk unjudged.
+pub fn place(mount: &Path, root: &str, managed: &[String], wanted: Option<&Path>, fresh: &str) -> Result<PathBuf> {
     let managed: Vec<PathBuf> = managed.iter().map(|m| absolute(mount, Path::new(m))).collect();
     let Some(first) = managed.first() else {
         bail!("the agent names no managed cgroup subtree: set managed = [\"weft.slice\"] in its configuration");
     };
     let Some(wanted) = wanted else { return Ok(first.join(fresh)) };
-    let dir = absolute(mount, wanted);
-    if dir.components().any(|c| c == std::path::Component::ParentDir) {
+    if wanted.components().any(|c| c == std::path::Component::ParentDir) {
         bail!("cgroup {} must not hold \"..\"", wanted.display());
     }
-    if !managed.iter().any(|m| dir.starts_with(m) && dir != *m) {
+    let below = wanted.strip_prefix("/").unwrap_or(wanted);
+    let candidates = [absolute(mount, wanted), absolute(mount, Path::new(root)).join(below)];
+    let fits = |dir: &&PathBuf| managed.iter().any(|m| dir.starts_with(m) && *dir != m);
+    candidates.iter().find(fits).cloned().with_context(|| {
         let names: Vec<String> = managed.iter().map(|m| m.display().to_string()).collect();
-        bail!("cgroup {} lies below no managed subtree of the agent ({})", dir.display(), names.join(", "));
-    }
-    Ok(dir)
+        format!("cgroup {} lies below no managed subtree of the agent ({})", wanted.display(), names.join(", "))
+    })
 }
 
 /// Agents and people write cgroups absolute, or as /proc/PID/cgroup does: below the mount.
@@ -108,17 +110,19 @@ mod tests {
         let mount = Path::new("/sys/fs/cgroup");
         let managed = ["/sys/fs/cgroup/node-a/weft.slice".to_owned()];
         let check = |wanted: Option<&str>, expect: &str| {
-            let got = place(mount, &managed, wanted.map(Path::new), "shop-orders-7").map_or_else(|e| e.to_string(), |d| d.display().to_string());
+            let got = place(mount, "/sys/fs/cgroup/node-a", &managed, wanted.map(Path::new), "shop-orders-7")
+                .map_or_else(|e| e.to_string(), |d| d.display().to_string());
             assert!(got.contains(expect), "{got}");
         };
         check(None, "/sys/fs/cgroup/node-a/weft.slice/shop-orders-7");
         check(Some("node-a/weft.slice/x"), "/sys/fs/cgroup/node-a/weft.slice/x");
         check(Some("/node-a/weft.slice/x"), "/sys/fs/cgroup/node-a/weft.slice/x");
         check(Some("/sys/fs/cgroup/node-a/weft.slice/x"), "/sys/fs/cgroup/node-a/weft.slice/x");
+        check(Some("weft.slice/x"), "/sys/fs/cgroup/node-a/weft.slice/x");
         check(Some("node-a/weft.slice"), "lies below no managed subtree of the agent (/sys/fs/cgroup/node-a/weft.slice)");
         check(Some("node-a/weft.slice-other/x"), "lies below no managed subtree");
         check(Some("node-a/weft.slice/../x"), "must not hold");
-        assert!(place(mount, &[], None, "x").unwrap_err().to_string().contains("names no managed cgroup subtree"));
+        assert!(place(mount, "", &[], None, "x").unwrap_err().to_string().contains("names no managed cgroup subtree"));
     }
 
     #[test]

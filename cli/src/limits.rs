@@ -26,3 +26,7 @@ pub const FLOW_CHANNEL_MAX: usize = 1024;
 pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How long a socket that `weft version` asks may take: it is a courtesy.
 pub const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Records of one flow on several nodes lie at most this far apart, in milliseconds, clocks included.
+pub const SAME_FLOW_MS: i64 = 60_000;
+/// Most flows whose last printed line is remembered while following.
+pub const FOLLOWED_MAX: usize = 16_384;

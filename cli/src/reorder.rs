@@ -1,9 +1,12 @@
 //! Flows of several nodes in one order of time, as far as that can be had from a stream. Pure: the time is a parameter.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use crate::{
-    limits::{REORDER_MAX_FLOWS, REORDER_WINDOW},
+    limits::{FOLLOWED_MAX, REORDER_MAX_FLOWS, REORDER_WINDOW},
     view::FlowView,
 };
 
@@ -42,6 +45,33 @@ impl Reorder {
     }
 }
 
+/// What was printed of each flow. Records grow while a connection lives; a line is worth printing again only when it says something new.
+#[derive(Default)]
+pub struct Printed {
+    lines: HashMap<(String, String, String), String>,
+    order: VecDeque<(String, String, String)>,
+}
+
+impl Printed {
+    /// Whether `line` is new for this end of the connection; remembers it.
+    pub fn is_news(&mut self, flow: &FlowView, line: &str) -> bool {
+        let (id, node, end) = flow.end();
+        let key = (id.to_owned(), node.to_owned(), end.to_owned());
+        if self.lines.get(&key).is_some_and(|known| known == line) {
+            return false;
+        }
+        if self.lines.insert(key.clone(), line.to_owned()).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > FOLLOWED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.lines.remove(&oldest);
+        }
+        true
+    }
+}
+
 /// Sorted by time; with `last`, only that many, the newest.
 pub fn newest_of(mut flows: Vec<FlowView>, last: Option<usize>) -> Vec<FlowView> {
     flows.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -76,6 +106,21 @@ mod tests {
         assert_eq!(ids(&order.due(ms(250))), "ab");
         assert_eq!(ids(&order.due(ms(450))), "c");
         assert_eq!(order.next_due(), None);
+    }
+
+    #[test]
+    fn a_record_that_grows_is_printed_again_only_when_its_line_changes() {
+        let mut printed = Printed::default();
+        let out = FlowView { point: "kernel-out".to_owned(), ..flow("a", 1) };
+        assert!(printed.is_news(&out, "allow"));
+        assert!(!printed.is_news(&out, "allow"));
+        // The other end is a record of its own; a proxy that overrules the kernel is news of the same one.
+        assert!(printed.is_news(&FlowView { point: "kernel-in".to_owned(), ..flow("a", 1) }, "allow"));
+        assert!(printed.is_news(&FlowView { point: "proxy-out".to_owned(), ..flow("a", 1) }, "deny"));
+        for n in 0..=FOLLOWED_MAX {
+            printed.is_news(&flow(&format!("x{n}"), 1), "allow");
+        }
+        assert!(printed.lines.len() <= FOLLOWED_MAX && printed.lines.len() == printed.order.len());
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) fn node(s: agent::StatusResponse, socket: &Path) -> NodeView {
         programs: s.programs.into_iter().map(|p| ProgramView { name: p.name, attached_to: p.attached_to, attached: p.attached }).collect(),
         counters: s.counters.into_iter().collect(),
         host_warnings: s.host_warnings,
+        cgroup_root: s.cgroup_root,
         managed: s.managed,
         workloads: s.workloads.into_iter().map(|w| workload(w, &s.node)).collect(),
         name: s.node,

@@ -12,7 +12,7 @@ use crate::{
     client::{Agent, ClientError, FlowFilter},
     limits::{FLOW_CHANNEL_MAX, RECONNECT_PAUSE},
     output, remark,
-    reorder::{Reorder, newest_of},
+    reorder::{Printed, Reorder, newest_of},
     view::FlowView,
 };
 
@@ -58,6 +58,7 @@ async fn follow(ctx: &Context, sockets: Vec<PathBuf>, filter: FlowFilter, wide: 
     }
     drop(to);
     let mut order = Reorder::new(filter.last);
+    let mut printed = Printed::default();
     loop {
         let due = order.next_due().map(Instant::from_std);
         tokio::select! {
@@ -67,7 +68,10 @@ async fn follow(ctx: &Context, sockets: Vec<PathBuf>, filter: FlowFilter, wide: 
             },
             () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
                 for flow in order.due(std::time::Instant::now()) {
-                    ctx.output.show_line(&flow, |style| output::flow_line(style, &flow, wide))?;
+                    let line = ctx.output.line(&flow, |style| output::flow_line(style, &flow, wide));
+                    if printed.is_news(&flow, &line) {
+                        output::print(&line)?;
+                    }
                 }
             }
         }

@@ -37,7 +37,8 @@ pub(super) async fn run(ctx: &Context, args: RunArgs) -> Result<Outcome> {
     let mount = cgroup::mount_point()?;
     let own = std::process::id();
     let fresh = format!("{}-{}-{own}", args.service.namespace, args.service.name);
-    let dir = cgroup::place(&mount, &agent.status().await?.managed, args.cgroup.as_deref(), &fresh)?;
+    let node = agent.status().await?;
+    let dir = cgroup::place(&mount, &node.cgroup_root, &node.managed, args.cgroup.as_deref(), &fresh)?;
     // The agent opens it while we live; after exec it is still this process.
     let netns = args.netns.clone().unwrap_or_else(|| PathBuf::from(format!("/proc/{own}/ns/net")));
     let new = NewWorkload { uid: args.uid.clone(), service: args.service.clone(), cgroup: cgroup::relative(&mount, &dir), netns };

@@ -13,6 +13,7 @@ use crate::{
     args::WhyArgs,
     client::{Agent, FlowFilter},
     explain::explain,
+    limits::SAME_FLOW_MS,
     output, remark, source,
     view::FlowView,
 };
@@ -63,10 +64,10 @@ async fn records(agents: &[PathBuf], id: FlowId) -> Result<Vec<FlowView>> {
     }
     failed.iter().for_each(|e| remark(&format!("{e}; what it knows of this flow is missing")));
     let since_ms = found.iter().filter_map(|f| f.at).min().map(|t| t.as_millis());
-    // GetFlow gives one record an agent; the others are near it in time.
-    let filter = FlowFilter { since_ms: since_ms.map(|ms| ms.saturating_sub(60_000).max(1)), ..FlowFilter::default() };
+    // GetFlow gives one record an agent; a node that holds both ends has two, at nearly the same time.
+    let filter = FlowFilter { since_ms: since_ms.map(|ms| ms.saturating_sub(SAME_FLOW_MS).max(1)), ..FlowFilter::default() };
     for flow in recorded(agents, &filter).await.unwrap_or_default() {
-        if flow.id == id.to_string() && !found.contains(&flow) {
+        if flow.id == id.to_string() && found.iter().all(|f| f.end() != flow.end()) {
             found.push(flow);
         }
     }

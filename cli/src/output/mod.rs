@@ -72,10 +72,10 @@ impl Output {
     }
 
     /// One line of an open-ended list.
-    pub fn show_line<T: Serialize>(&self, value: &T, line: impl FnOnce(Style) -> String) -> io::Result<()> {
+    pub fn line<T: Serialize>(&self, value: &T, line: impl FnOnce(Style) -> String) -> String {
         match self.format {
-            Format::Table => print(&line(self.style)),
-            Format::Json => print(&json_line(value)),
+            Format::Table => line(self.style),
+            Format::Json => json_line(value),
         }
     }
 }

@@ -44,6 +44,11 @@ impl FlowView {
         self.verdict != "allow"
     }
 
+    /// Which end of the connection this record is about, on its node; a record may change while the connection lives.
+    pub fn end(&self) -> (&str, &str, &str) {
+        (&self.id, &self.node, self.point.rsplit('-').next().unwrap_or_default())
+    }
+
     /// Order of time over all nodes; the rest only makes it one order.
     pub fn order(&self) -> (Option<Stamp>, &str, &str, &str) {
         (self.at, &self.id, &self.node, &self.point)

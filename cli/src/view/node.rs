@@ -29,6 +29,8 @@ pub struct NodeView {
     pub programs: Vec<ProgramView>,
     pub counters: BTreeMap<String, u64>,
     pub host_warnings: Vec<String>,
+    /// Where the kernel programs are attached, absolute.
+    pub cgroup_root: String,
     /// Managed cgroup subtrees, absolute.
     pub managed: Vec<String>,
     pub workloads: Vec<WorkloadView>,
