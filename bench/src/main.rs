@@ -1,7 +1,9 @@
-//! `weft-bench`: serves and drives the loads. What the paths are, and how rounds interleave, is `cargo xtask bench`'s business.
+//! `weft-bench`: serves and drives the loads, and compares the paths. It judges nothing.
 
 mod limits;
 mod load;
+mod paths;
+mod report;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -41,6 +43,14 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         duration_ms: u64,
     },
+    /// Compares no mesh, same node and two nodes in interleaved rounds and prints a table in Markdown. Needs root.
+    Run {
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Milliseconds of each measurement.
+        #[arg(long, default_value_t = 2000)]
+        duration_ms: u64,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -54,6 +64,10 @@ fn main() -> anyhow::Result<()> {
         Command::Drive { load, to, connections, duration_ms } => {
             let outcome = load::drive(load, to, connections, Duration::from_millis(duration_ms))?;
             println!("{}", serde_json::to_string(&outcome)?);
+            Ok(())
+        }
+        Command::Run { rounds, duration_ms } => {
+            println!("{}", report::run(rounds.max(1), Duration::from_millis(duration_ms))?);
             Ok(())
         }
     }
