@@ -70,3 +70,107 @@ fn query(flow: &FlowView, index: &Index) -> Option<Query> {
     };
     Some(Query { source, destination, protocol })
 }
+
+#[cfg(test)]
+mod tests {
+    use weft_types::Revision;
+
+    use super::*;
+    use crate::{source::compile_catalog, view::Stamp};
+
+    const CATALOG: &str = "\
+apiVersion: weft.mesh/v1alpha1
+kind: Mesh
+metadata: { name: corp }
+spec: { trustDomain: corp.example, serviceRange: 100.64.0.0/16 }
+---
+apiVersion: weft.mesh/v1alpha1
+kind: Team
+metadata: { name: team-shop }
+spec: { lead: alice@corp.example, contact: shop }
+---
+apiVersion: weft.mesh/v1alpha1
+kind: MeshService
+metadata: { name: orders, namespace: shop }
+spec: { type: application, owner: team-shop, ports: [ { name: web, port: 80 } ] }
+---
+apiVersion: weft.mesh/v1alpha1
+kind: MeshService
+metadata: { name: storefront, namespace: shop }
+spec: { type: application, owner: team-shop, dependsOn: [ { service: orders } ] }
+---
+apiVersion: weft.mesh/v1alpha1
+kind: MeshService
+metadata: { name: stock, namespace: shop }
+spec: { type: application, owner: team-shop }
+";
+
+    /// Revision 7.
+    fn index() -> Index {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("shop.yaml"), CATALOG).unwrap();
+        let mut snapshot = compile_catalog(dir.path()).unwrap();
+        snapshot.revision = Revision(7);
+        Index::new(snapshot.into())
+    }
+
+    fn denied(source: &str) -> FlowView {
+        FlowView {
+            id: "00000000000000ff".into(),
+            node: "a".into(),
+            at: Stamp::millis(1000),
+            point: "kernel-out".into(),
+            verdict: "deny".into(),
+            reason: "no-grant".into(),
+            revision: 7,
+            source: Some(source.into()),
+            destination: Some("shop/orders".into()),
+            address: "100.64.0.2".into(),
+            port: 80,
+            service_port: Some(80),
+            protocol: "TCP".into(),
+            ..FlowView::default()
+        }
+    }
+
+    #[test]
+    fn a_default_deny_is_told_with_its_owners_and_the_patch() {
+        let why = explain(vec![denied("shop/stock")], Some(&index())).unwrap();
+        assert_eq!((why.source_owner.as_deref(), why.flow.destination_owner.as_deref()), (Some("team-shop"), Some("team-shop")));
+        let patch = why.patch.unwrap();
+        assert!(patch.contains("name: stock, namespace: shop") && patch.contains("    - { service: orders, port: web }\n"), "{patch}");
+        assert!(why.notes.is_empty());
+    }
+
+    #[test]
+    fn an_address_of_nobody_is_asked_as_an_address() {
+        let flow =
+            FlowView { destination: None, service_port: None, address: "192.0.2.1".into(), reason: "unknown-destination".into(), ..denied("shop/stock") };
+        let patch = explain(vec![flow], Some(&index())).unwrap().patch.unwrap();
+        assert!(patch.contains("type: interface") && patch.contains("192.0.2.1/32"), "{patch}");
+    }
+
+    #[test]
+    fn a_verdict_of_an_older_revision_is_told_apart_from_todays() {
+        let why = explain(vec![FlowView { revision: 6, ..denied("shop/storefront") }], Some(&index())).unwrap();
+        assert_eq!(why.notes, ["judged at revision 6; now in force is 7, where the verdict would be another: allow (grant)"]);
+        assert_eq!(why.patch, None);
+    }
+
+    #[test]
+    fn a_failure_on_the_way_has_no_remedy_in_the_catalog() {
+        let why = explain(vec![FlowView { reason: "peer-identity".into(), point: "proxy-out".into(), ..denied("shop/storefront") }], Some(&index())).unwrap();
+        assert_eq!(why.explanation, "the peer presented another identity than the expected one");
+        assert_eq!((why.patch, why.nearest_miss), (None, None));
+    }
+
+    #[test]
+    fn the_denial_decides_and_records_stand_in_order_of_time() {
+        let early = FlowView { at: Stamp::millis(500), verdict: "allow".into(), reason: "grant".into(), ..denied("shop/storefront") };
+        let late = FlowView { node: "b".into(), point: "kernel-in".into(), reason: "unattested".into(), ..denied("shop/storefront") };
+        let why = explain(vec![late, early], None).unwrap();
+        assert_eq!((why.flow.node.as_str(), why.records[0].node.as_str()), ("b", "a"));
+        assert_eq!(why.notes, ["no snapshot could be read, so what would allow it is not known here"]);
+        assert_eq!(explain(Vec::new(), None), None);
+    }
+}
