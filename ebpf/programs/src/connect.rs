@@ -203,8 +203,9 @@ fn keep_source(ctx: &SockAddrContext, sk: *mut bpf_sock, own: &Addr, family6: bo
     // A failure leaves the socket as it was: the connection still works, only its own name is less true.
     unsafe {
         if (*sk).bound_dev_if != 0 {
-            let mut lo = *b"lo\0\0";
-            bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTODEVICE, lo.as_mut_ptr().cast(), 4);
+            // To no device, not to `lo`: the answer to an own address counts as arriving on that address's device.
+            let mut none = [0_u8; 4];
+            bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTODEVICE, none.as_mut_ptr().cast(), 4);
         }
         if family6 {
             let mut to = SockaddrIn6 { family: AF_INET6, port: 0, flow: 0, addr: own.words, scope: 0 };
