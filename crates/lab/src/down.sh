@@ -3,7 +3,7 @@
 state=$1
 [ "$2" = now ] || cat >/dev/null
 [ -f "$state" ] || exit 0
-. "$state" # RUN BASE WORK NETNS_OURS
+. "$state" # RUN BASE WORK NETNS_OURS KEEP NOTICE
 
 # Processes first: they hold namespaces and mounts. cgroup.kill came with Linux 5.14.
 tries=0
@@ -32,6 +32,7 @@ fi
 
 [ -d "$BASE" ] && find "$BASE" -depth -type d -exec rmdir {} \; 2>/dev/null
 [ "$KEEP" = 1 ] || rm -rf --one-file-system "$WORK"
+[ -n "$NOTICE" ] && rm -rf --one-file-system "$NOTICE"
 rm -f "$state"
 rmdir "${state%/*}" 2>/dev/null
 exit 0

@@ -30,11 +30,13 @@ pub struct LabOptions {
     pub lock_deadline: Duration,
     /// Keep the work directory (logs, captures) when the lab goes.
     pub keep_work: bool,
+    /// A further directory that goes with the lab: where its owner tells others of it.
+    pub notice: Option<PathBuf>,
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { work_parent: default_work_parent(), lock_deadline: limits::LOCK_DEADLINE, keep_work: std::env::var_os("WEFT_LAB_KEEP").is_some() }
+        Self { work_parent: default_work_parent(), lock_deadline: limits::LOCK_DEADLINE, keep_work: std::env::var_os("WEFT_LAB_KEEP").is_some(), notice: None }
     }
 }
 
@@ -53,6 +55,7 @@ pub struct Lab {
     machines: Vec<Machine>,
     /// Held until the last: the reaper holds a duplicate of the same lock.
     _lock: File,
+    keep_work: bool,
 }
 
 impl Lab {
@@ -70,7 +73,7 @@ impl Lab {
         let run = format!("weft-{tag}-{}", suffix());
         let base = precondition::cgroup2()?.join(&run);
         let work = options.work_parent.join(&run);
-        let state = write_state(&run, &base, &work, options.keep_work)?;
+        let state = write_state(&run, &base, &work, options)?;
         let reaper = start_reaper(&state, &lock)?;
 
         fs::create_dir_all(&base).map_err(LabError::io("create", &base))?;
@@ -81,7 +84,7 @@ impl Lab {
         for line in ["link add wire type bridge", "link set wire up"] {
             wire.ip(line)?;
         }
-        Ok(Self { run, base, work, wire: Arc::new(wire), reaper, nodes: Vec::new(), machines: Vec::new(), _lock: lock })
+        Ok(Self { run, base, work, wire: Arc::new(wire), reaper, nodes: Vec::new(), machines: Vec::new(), _lock: lock, keep_work: options.keep_work })
     }
 
     /// Stands in every name: namespaces, cgroups, directories.
@@ -154,7 +157,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         drop(self.reaper.stdin.take());
         let outcome = self.reaper.wait();
-        if self.base.exists() || (self.work.exists() && std::env::var_os("WEFT_LAB_KEEP").is_none()) {
+        if self.base.exists() || (self.work.exists() && !self.keep_work) {
             eprintln!("lab {}: something is left in {} or {} ({outcome:?})", self.run, self.base.display(), self.work.display());
         }
     }
@@ -204,11 +207,13 @@ pub fn down_leftovers() -> Result<usize, LabError> {
     Ok(count)
 }
 
-fn write_state(run: &str, base: &Path, work: &Path, keep: bool) -> Result<PathBuf, LabError> {
+fn write_state(run: &str, base: &Path, work: &Path, options: &LabOptions) -> Result<PathBuf, LabError> {
     fs::create_dir_all(STATE_DIR).map_err(LabError::io("create", STATE_DIR))?;
     let state = Path::new(STATE_DIR).join(run);
     let netns_ours = u8::from(!Path::new("/run/netns").exists());
-    let text = format!("RUN='{run}'\nBASE='{}'\nWORK='{}'\nNETNS_OURS={netns_ours}\nKEEP={}\n", base.display(), work.display(), u8::from(keep));
+    let notice = options.notice.as_deref().unwrap_or(Path::new("")).display().to_string();
+    let (base, work, keep) = (base.display(), work.display(), u8::from(options.keep_work));
+    let text = format!("RUN='{run}'\nBASE='{base}'\nWORK='{work}'\nNETNS_OURS={netns_ours}\nKEEP={keep}\nNOTICE='{notice}'\n");
     fs::write(&state, text).map_err(LabError::io("write", &state))?;
     Ok(state)
 }

@@ -1,0 +1,107 @@
+//! `weft-demo check`: the tour without a person. Every claim is judged from outside (packets on the wire, errno of clients, certificates shown to a stranger, rows in
+//! SQL), and has a control: the same look at something that differs in one thing and must come out the other way.
+
+mod endurance;
+mod look;
+mod report;
+mod verdicts;
+mod wire;
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Result, anyhow};
+use weft_lab::{Capture, Inventory, eventually};
+
+use self::{look::marker, report::Report};
+use crate::{
+    checkout::Checkout,
+    limits,
+    mesh::Mesh,
+    shop::{self, Shop},
+    stage::Stage,
+};
+
+/// What the tour walks through.
+struct Tour {
+    mesh: Mesh,
+    shop: Shop,
+    stage: Stage,
+    before: Before,
+}
+
+/// What was seen on the same stage before there was a mesh: the control of most claims.
+struct Before {
+    /// Packets between the nodes, and whether the marker of a purchase was found in them.
+    wire_packets: usize,
+    /// What a stranger got who dialled the database.
+    stranger: String,
+}
+
+pub fn run() -> Result<()> {
+    let checkout = Checkout::find()?;
+    let (start, mut report) = (Instant::now(), Report::default());
+    println!("setting the stage: two nodes, six pods, a bank outside");
+    let stage = Stage::set(false)?;
+    let work = stage.lab.work().to_owned();
+    let most = walk(stage, &checkout, &mut report)?;
+    report.claim("after the demo nothing is left but installed packages", || {
+        eventually(limits::ACT_DEADLINE, "an empty inventory", || left(&work))?;
+        Ok(("no namespace, cgroup, mount, pin, kernel program, process or file".to_owned(), format!("the same listing had {most} lines while it ran")))
+    })?;
+    println!("{} claims hold; {:.0} s", report.count(), start.elapsed().as_secs_f32());
+    Ok(())
+}
+
+fn left(work: &Path) -> Result<()> {
+    let mut lines = ours(&Inventory::take());
+    if work.exists() {
+        lines.push("its work directory".to_owned());
+    }
+    if lines.is_empty() { Ok(()) } else { Err(anyhow!("left behind: {}", lines.join("; "))) }
+}
+
+fn ours(inventory: &Inventory) -> Vec<String> {
+    inventory.lines().filter(|l| l.contains("weft-demo-") || l.starts_with("program ") || l.starts_with("process ")).map(str::to_owned).collect()
+}
+
+fn walk(mut stage: Stage, checkout: &Checkout, report: &mut Report) -> Result<usize> {
+    let mut shop = Shop::lay(&mut stage, checkout)?;
+    let catalog = stage.lab.work().join("catalog");
+    shop::copy_catalog(checkout, &catalog)?;
+
+    println!("the control: the same shop on the same stage, without a mesh");
+    let before = without_mesh(&stage, &mut shop, report)?;
+
+    println!("now the mesh: bridge, agents, enrolment; then the same programs again");
+    let bridge = Mesh::start_bridge(&stage, &catalog)?;
+    let mesh = Mesh::start(&stage, &shop, bridge)?;
+    mesh.wait_enrolled(&shop)?;
+    shop.start()?;
+    let mut tour = Tour { mesh, shop, stage, before };
+    wire::claims(&mut tour, report)?;
+    verdicts::claims(&mut tour, &catalog, report)?;
+    endurance::claims(&mut tour, report)?;
+    let most = ours(&Inventory::take()).len();
+    tour.shop.stop()?;
+    Ok(most)
+}
+
+fn without_mesh(stage: &Stage, shop: &mut Shop, report: &mut Report) -> Result<Before> {
+    shop.write_plain_hosts()?;
+    shop.start()?;
+    let (mut packets, mut stranger) = (0, String::new());
+    report.claim("without a mesh the wire carries every word", || {
+        let capture = Capture::start(stage.lab.wire(), "before", "wire", "tcp")?;
+        let name = marker("plain");
+        let row = look::purchase(shop, &name)?;
+        let captured = capture.stop()?;
+        if !captured.contains(name.as_bytes()) {
+            return Err(anyhow!("the marker {name} of a purchase was not found among {} packets: the search itself is broken", captured.packets.len()));
+        }
+        packets = captured.packets.len();
+        stranger = look::attempt(shop.bank.place(), &shop.database.v4().to_string(), 5432)?;
+        Ok((format!("marker {name} found in {packets} packets between the nodes, {row}"), format!("a stranger dials the database: {stranger}")))
+    })?;
+    shop.stop()?;
+    Ok(Before { wire_packets: packets, stranger })
+}
