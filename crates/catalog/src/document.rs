@@ -30,9 +30,9 @@ pub(crate) fn documents(file: &File) -> Vec<Document<'_>> {
     let mut documents = vec![];
     let (mut start, mut start_line, mut offset) = (0, 0, 0);
     let mut push = |from: usize, to: usize, line: u32| {
-        let text = &file.text[from..to];
+        let text = unmarked(&file.text[from..to]);
         if !text.lines().all(|l| matches!(l.trim_start().as_bytes(), [] | [b'#', ..])) {
-            documents.push(Document { file: file.name.clone(), lines_before: line, text: unmarked(text) });
+            documents.push(Document { file: file.name.clone(), lines_before: line, text });
         }
     };
     for (number, line) in file.text.split_inclusive('\n').enumerate() {
@@ -104,7 +104,7 @@ impl Document<'_> {
             Error::DuplicateMappingKey { key: Some(key), .. } => (format!("field `{key}` is given twice"), None),
             Error::SerdeInvalidType { unexpected, expected, .. } => (format!("expected {expected}, found {unexpected}"), None),
             Error::MergeKeyNotAllowed { .. } => ("merge keys (`<<`) are not allowed in a catalog".to_owned(), Some("write the fields out".to_owned())),
-            other => (lower_first(other.render_with_formatter(&UserMessageFormatter).lines().next().unwrap_or("invalid YAML")), None),
+            other => (in_words(other), None),
         };
         ParseError { at, message, help }
     }
@@ -136,7 +136,10 @@ fn options() -> Options {
     }
 }
 
-fn lower_first(s: &str) -> String {
-    let mut chars = s.chars();
+/// The parser's own words, without the place, which counts from the document's beginning.
+fn in_words(error: &Error) -> String {
+    let text = error.render_with_formatter(&UserMessageFormatter);
+    let line = text.lines().next().unwrap_or("invalid YAML");
+    let mut chars = line.split_once(" at line ").map_or(line, |(message, _)| message).chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

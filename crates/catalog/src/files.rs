@@ -19,7 +19,7 @@ pub(crate) struct File {
 
 /// Every `*.yaml` and `*.yml` below `dir`, sorted by path. Names that begin with a dot are left out, as mounted ConfigMaps need it.
 pub(crate) fn read(dir: &Path) -> (Vec<File>, Vec<Finding>) {
-    let mut reader = Reader { root: dir.to_path_buf(), files: vec![], findings: vec![], bytes: 0 };
+    let mut reader = Reader { root: dir.to_path_buf(), files: vec![], findings: vec![], bytes: 0, full: false };
     match dir.canonicalize() {
         Ok(root) => {
             reader.root = root.clone();
@@ -35,6 +35,8 @@ struct Reader {
     files: Vec<File>,
     findings: Vec<Finding>,
     bytes: u64,
+    /// A bound of the whole was met and reported; nothing more is read.
+    full: bool,
 }
 
 impl Reader {
@@ -74,11 +76,12 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path, target: &Path) {
-        if self.files.len() >= limits::FILES_MAX {
-            if self.files.len() == limits::FILES_MAX {
-                self.refuse(Some(path), format!("catalog has more than {} files", limits::FILES_MAX));
-            }
+        if self.full {
             return;
+        }
+        if self.files.len() >= limits::FILES_MAX {
+            self.full = true;
+            return self.refuse(Some(path), format!("catalog has more than {} files", limits::FILES_MAX));
         }
         if self.name(path).len() > limits::PATH_MAX_BYTES {
             return self.refuse(Some(path), format!("path is longer than {} bytes", limits::PATH_MAX_BYTES));
@@ -90,6 +93,7 @@ impl Reader {
             Ok(bytes) => {
                 self.bytes += bytes.len() as u64;
                 if self.bytes > limits::TOTAL_MAX_BYTES {
+                    self.full = true;
                     return self.refuse(Some(path), format!("catalog is larger than {} bytes", limits::TOTAL_MAX_BYTES));
                 }
                 match String::from_utf8(bytes) {

@@ -49,8 +49,10 @@ pub fn lint(dir: &Path) -> Vec<Finding> {
 }
 
 fn judge(files: &[files::File], findings: Vec<Finding>) -> Result<Catalog, Vec<Finding>> {
+    let incomplete = findings.iter().any(Finding::is_error);
     let mut report = report::Report::new(files, findings);
     let mut drafts = read::read(files, &mut report);
+    drafts.incomplete |= incomplete;
     check::check(&drafts, &mut report);
     let findings = report.into_findings();
     if findings.iter().any(Finding::is_error) {

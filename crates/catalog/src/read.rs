@@ -24,7 +24,7 @@ pub(crate) struct Drafts {
     pub(crate) services: Vec<Service>,
     /// Services whose documents could not be read: references to them are not unknown.
     pub(crate) unread: Vec<ServiceRef>,
-    /// A document is so broken that not even its name is known: nothing can be called unknown.
+    /// A file or document is so broken that not even its name is known: nothing can be called unknown or absent.
     pub(crate) incomplete: bool,
     /// A Mesh document exists, good or bad.
     pub(crate) mesh_seen: bool,

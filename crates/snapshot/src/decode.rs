@@ -3,7 +3,10 @@
 //! The outer message is walked here and its elements are decoded one at a time, so that a hostile payload never makes more memory
 //! than its own size times a small constant. Unknown fields are refused: a field that an old agent skips might be a restriction.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use prost::Message;
@@ -164,8 +167,40 @@ fn team(w: wire::Team) -> Result<Team, DecodeError> {
 
 /// Every id that is used is declared, and what must be unique is.
 fn references(s: &Snapshot) -> Result<(), DecodeError> {
-    let mut ids = HashSet::new();
-    let (mut names, mut identities, mut vips) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let ids: HashSet<ServiceId> = s.services.iter().map(|s| s.id).collect();
+    unique_services(s)?;
+    let known = |what, subject: &dyn ToString, id: ServiceId| {
+        if ids.contains(&id) { Ok(()) } else { Err(invalid(what, &subject.to_string(), &format!("no service has id {id}"))) }
+    };
+    let mut workloads = HashSet::new();
+    for e in &s.endpoints {
+        known("endpoint", &e.uid, e.service)?;
+        if !workloads.insert((&e.node, &e.uid)) {
+            return Err(invalid("endpoint", &format!("{} on {}", e.uid, e.node), "it is listed twice"));
+        }
+    }
+    let mut grants = HashSet::new();
+    for g in &s.grants {
+        known("grant", &g.rule, g.source)?;
+        known("grant", &g.rule, g.destination)?;
+        if !grants.insert((g.source, g.destination, g.port, g.protocol)) {
+            return Err(invalid("grant", &g.rule.to_string(), "another grant covers the same source, destination and port"));
+        }
+    }
+    for p in &s.pending {
+        known("pending dependency", &p.declared_at, p.source)?;
+        known("pending dependency", &p.declared_at, p.destination)?;
+    }
+    let mut teams = HashSet::new();
+    match s.teams.iter().find(|t| !teams.insert(&t.name)) {
+        Some(twice) => Err(invalid("team", twice.name.as_str(), "it is listed twice")),
+        None => Ok(()),
+    }
+}
+
+fn unique_services(s: &Snapshot) -> Result<(), DecodeError> {
+    let (mut ids, mut names, mut identities, mut vips) = (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
+    let mut ranges: HashMap<IpNet, ServiceId> = HashMap::new();
     for service in &s.services {
         let bad = |why| invalid("service", &service.name.to_string(), why);
         if *service.identity.trust_domain() != s.trust_domain {
@@ -177,20 +212,9 @@ fn references(s: &Snapshot) -> Result<(), DecodeError> {
         if service.vip.is_some_and(|vip| !vips.insert(vip)) {
             return Err(bad("its virtual IP belongs to another service too"));
         }
-    }
-    let known = |what, subject: &dyn ToString, id: ServiceId| {
-        if ids.contains(&id) { Ok(()) } else { Err(invalid(what, &subject.to_string(), &format!("no service has id {id}"))) }
-    };
-    for e in &s.endpoints {
-        known("endpoint", &e.uid, e.service)?;
-    }
-    for g in &s.grants {
-        known("grant", &g.rule, g.source)?;
-        known("grant", &g.rule, g.destination)?;
-    }
-    for p in &s.pending {
-        known("pending dependency", &p.declared_at, p.source)?;
-        known("pending dependency", &p.declared_at, p.destination)?;
+        if service.externals.iter().any(|e| *ranges.entry(e.cidr).or_insert(service.id) != service.id) {
+            return Err(bad("one of its ranges belongs to another interface too"));
+        }
     }
     Ok(())
 }

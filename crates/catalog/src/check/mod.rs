@@ -45,7 +45,7 @@ fn finish_one(d: draft::Service) -> Option<Service> {
 
 fn mesh(drafts: &Drafts, report: &mut Report<'_>) {
     let Some(mesh) = drafts.meshes.first() else {
-        if !drafts.mesh_seen {
+        if !drafts.mesh_seen && !drafts.incomplete {
             report
                 .error_overall("catalog holds no Mesh document")
                 .help("add one:\n    apiVersion: weft.mesh/v1alpha1\n    kind: Mesh\n    metadata: { name: corp }\n    spec: { trustDomain: corp.example }");

@@ -1,0 +1,87 @@
+//! What an envelope protects: every field, against everything but a delay.
+
+mod common;
+
+use common::full;
+use weft_snapshot::{Envelope, Keyring, OpenError, SCHEMA_VERSION, SigningKey, encode};
+use weft_types::Revision;
+
+fn signed() -> (Envelope, SigningKey, Keyring) {
+    let (key, _) = SigningKey::generate().unwrap();
+    let snapshot = full();
+    let envelope = key.sign(snapshot.revision, encode(&snapshot));
+    let ring = Keyring::new(vec![(key.id().to_owned(), key.public_key())]);
+    (envelope, key, ring)
+}
+
+#[test]
+fn what_was_signed_opens() {
+    let (envelope, key, ring) = signed();
+    assert_eq!(ring.open(&envelope), Ok(full()));
+    assert_eq!((envelope.schema_version, envelope.base_revision, envelope.key_id.as_str()), (SCHEMA_VERSION, Revision(0), key.id()));
+    // The key survives its own file form, and its id is that of the public key.
+    let (key, pkcs8) = SigningKey::generate().unwrap();
+    let again = SigningKey::from_pkcs8(&pkcs8).unwrap();
+    assert_eq!((again.id(), again.public_key()), (key.id(), key.public_key()));
+    assert_eq!((again.id().len(), again.sign(Revision(7), encode(&full()))), (16, key.sign(Revision(7), encode(&full()))));
+    assert!(SigningKey::from_pkcs8(b"nonsense").is_err());
+    assert_eq!(format!("{key:?}"), format!("SigningKey {{ id: {:?}, .. }}", key.id()));
+}
+
+/// Each change alone turns a good envelope into a refused one.
+#[test]
+fn every_field_is_covered() {
+    let (good, key, ring) = signed();
+    let other_key = SigningKey::generate().unwrap().0;
+    let ring = {
+        // The other key is trusted too, so that only the signature can tell the keys apart.
+        let mut keys = vec![(other_key.id().to_owned(), other_key.public_key())];
+        keys.push((key.id().to_owned(), key.public_key()));
+        assert!(ring.open(&good).is_ok());
+        Keyring::new(keys)
+    };
+    let check = |what: &str, change: &dyn Fn(&mut Envelope), expect: &OpenError| {
+        assert!(ring.open(&good).is_ok());
+        let mut bad = good.clone();
+        change(&mut bad);
+        assert_eq!(ring.open(&bad).as_ref(), Err(expect), "{what}");
+    };
+    let signature = OpenError::Signature(Revision(7));
+    check("schema version", &|e| e.schema_version = 2, &OpenError::Schema(2));
+    check("revision", &|e| e.revision = Revision(8), &OpenError::Signature(Revision(8)));
+    check("base revision", &|e| e.base_revision = Revision(6), &signature);
+    check("key id", &|e| e.key_id = other_key.id().to_owned(), &signature);
+    check("unknown key", &|e| e.key_id = "ffffffffffffffff".to_owned(), &OpenError::UnknownKey("ffffffffffffffff".to_owned()));
+    check("no key", &|e| e.key_id.clear(), &OpenError::UnknownKey(String::new()));
+    check("signature of another key", &|e| e.signature = other_key.sign(e.revision, e.payload.clone()).signature, &signature);
+    check("no signature", &|e| e.signature.clear(), &signature);
+    check("longer signature", &|e| e.signature.push(0), &signature);
+    check("shorter payload", &|e| e.payload.truncate(e.payload.len() - 1), &signature);
+    check("longer payload", &|e| e.payload.push(0), &signature);
+    for bit in 0..good.signature.len() * 8 {
+        check("a bit of the signature", &|e| e.signature[bit / 8] ^= 1 << (bit % 8), &signature);
+    }
+    for byte in 0..good.payload.len() {
+        check("a bit of the payload", &|e| e.payload[byte] ^= 1, &signature);
+    }
+}
+
+#[test]
+fn bytes_cannot_move_between_fields() {
+    let (good, key, _) = signed();
+    // With the last character of the key id moved to the front of the payload, the concatenation is the same but for the lengths.
+    let mut moved = good.clone();
+    let last = moved.key_id.pop().unwrap();
+    moved.payload.insert(0, last as u8);
+    let ring = Keyring::new(vec![(moved.key_id.clone(), key.public_key())]);
+    assert_eq!(ring.open(&moved), Err(OpenError::Signature(Revision(7))));
+}
+
+#[test]
+fn a_true_signature_is_not_enough() {
+    let (_, key, ring) = signed();
+    let payload = encode(&full());
+    assert_eq!(ring.open(&key.sign(Revision(8), payload.clone())), Err(OpenError::Revision { envelope: Revision(8), payload: Revision(7) }));
+    assert!(matches!(ring.open(&key.sign(Revision(7), b"nonsense".to_vec())), Err(OpenError::Decode(_))));
+    assert_eq!(Keyring::default().open(&key.sign(Revision(7), payload)), Err(OpenError::UnknownKey(key.id().to_owned())));
+}
