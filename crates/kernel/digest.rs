@@ -1,4 +1,4 @@
-// Digest of the sources of the kernel programs. Shared by this crate's build.rs and by `cargo xtask ebpf`, which both include this file.
+//! Digest of the sources of the kernel programs. This crate's build.rs and `cargo xtask ebpf` both include this file; it compiles nothing.
 
 use std::{
     fs, io,

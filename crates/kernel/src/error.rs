@@ -8,6 +8,8 @@ use crate::limits::VERIFIER_LOG_TAIL_BYTES;
 
 #[derive(Debug, Error)]
 pub enum KernelError {
+    #[error("needs root: missing {0}")]
+    Privileges(String),
     #[error("no cgroup v2 hierarchy is mounted: run `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
     NoCgroup2,
     #[error("{0} is not a cgroup v2 directory")]
@@ -24,7 +26,7 @@ pub enum KernelError {
     Cgroup { path: PathBuf, source: io::Error },
     #[error("{0} is not on a bpf file system: run `mount -t bpf bpf {0}`")]
     NotBpffs(PathBuf),
-    #[error("bpf file system at {path}{}", hint(source))]
+    #[error("directory {path} for pinned programs")]
     Bpffs { path: PathBuf, source: io::Error },
     #[error("kernel program {name} was refused{}", log_tail(log))]
     Refused { name: &'static str, log: String, source: io::Error },

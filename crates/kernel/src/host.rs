@@ -9,11 +9,11 @@ use std::{
 use aya::{
     maps::MapType,
     programs::ProgramType,
-    sys::{is_map_supported, is_program_supported},
+    sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported},
 };
 
 use crate::{
-    cgroup,
+    KernelError, cgroup,
     limits::STATE_FREE_MIN_BYTES,
     pins::{is_bpffs, is_empty},
 };
@@ -51,6 +51,7 @@ pub fn check(options: &HostOptions) -> Vec<Finding> {
     if findings[0].ok {
         findings.push(programs());
         findings.push(maps());
+        findings.push(helpers());
     }
     findings.push(space(&options.state_dir));
     findings.extend(options.listen.iter().map(|addr| port(*addr)));
@@ -63,13 +64,14 @@ fn finding(name: &'static str, cost: &'static str, result: Result<String, String
 }
 
 fn privileges() -> Finding {
+    let found = check_privileges().map(|()| "root, or the capabilities it needs".to_owned()).map_err(|e| e.to_string());
+    finding("privileges", ENFORCEMENT, found)
+}
+
+pub(crate) fn check_privileges() -> Result<(), KernelError> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let missing = missing_capabilities(effective(&status));
-    finding(
-        "privileges",
-        ENFORCEMENT,
-        if missing.is_empty() { Ok("root, or the capabilities it needs".to_owned()) } else { Err(format!("needs root: missing {}", missing.join(", "))) },
-    )
+    if missing.is_empty() { Ok(()) } else { Err(KernelError::Privileges(missing.join(", "))) }
 }
 
 fn cgroups(options: &HostOptions) -> Finding {
@@ -120,6 +122,21 @@ fn maps() -> Finding {
         ("socket storage", MapType::SkStorage),
     ];
     supported("kernel table types", needed.map(|(name, kind)| (name, is_map_supported(kind).map_err(|e| e.to_string()))))
+}
+
+/// What distinguishes kernels within one program type: each is absent from some kernel that has the type.
+fn helpers() -> Finding {
+    let needed = [
+        ("namespace cookie at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_get_netns_cookie),
+        ("namespace cookie in sock_ops", ProgramType::SockOps, BpfHelper::BPF_FUNC_get_netns_cookie),
+        ("namespace cookie at socket creation", ProgramType::CgroupSock, BpfHelper::BPF_FUNC_get_netns_cookie),
+        ("task's ancestor cgroup", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id),
+        ("packet's ancestor cgroup", ProgramType::CgroupSkb, BpfHelper::BPF_FUNC_skb_ancestor_cgroup_id),
+        ("socket storage at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_sk_storage_get),
+        ("socket storage at socket creation", ProgramType::CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get),
+        ("return value at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
+    ];
+    supported("kernel helpers", needed.map(|(name, kind, helper)| (name, is_helper_supported(kind, helper).map_err(|e| e.to_string()))))
 }
 
 fn supported<const N: usize>(name: &'static str, probes: [(&str, Result<bool, String>); N]) -> Finding {

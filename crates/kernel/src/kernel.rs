@@ -18,7 +18,7 @@ use weft_ebpf_common::{
 };
 
 use crate::{
-    Diagnostics, FlowRing, KernelError, cgroup,
+    Diagnostics, FlowRing, KernelError, cgroup, host,
     links::{self, Target},
     netns::Netns,
     object::{self, GUARDS, NODE_PROGRAMS, Spec},
@@ -34,7 +34,8 @@ pub struct NodeOptions {
     pub cgroup_root: PathBuf,
     /// Absolute directories below `cgroup_root` in which nothing talks without an identity. Made if absent.
     pub managed: Vec<PathBuf>,
-    /// Directory on a bpf file system, this agent's own. An empty directory elsewhere gets one mounted.
+    /// Directory on a bpf file system, this agent's own. An empty directory elsewhere gets one mounted; in a private mount namespace that
+    /// mount, and so enforcement, would end with the agent.
     pub bpffs: PathBuf,
     /// A denied connect gets ECONNREFUSED instead of EPERM.
     pub refuse: bool,
@@ -260,6 +261,7 @@ struct Node {
 
 impl Node {
     fn check(options: &NodeOptions) -> Result<Self, KernelError> {
+        host::check_privileges()?;
         let (mount, root) = (cgroup::mount_point()?, &options.cgroup_root);
         let outside = |path: &Path, root: &Path| KernelError::OutsideRoot { path: path.to_owned(), root: root.to_owned() };
         if !cgroup::is_cgroup2(root).map_err(KernelError::cgroup(root))? {
