@@ -34,14 +34,14 @@ pub fn foreground() -> Result<()> {
     let mut steps = Steps::of(5);
     steps.next("two nodes, a wire between them, a bank outside");
     let mut stage = Stage::set(true)?;
-    steps.next("six pods and a database directory");
+    steps.next("seven pods and a database directory");
     let mut shop = Shop::lay(&mut stage, &checkout)?;
     steps.next("the IAM bridge, and an agent on each node");
     let bridge = Mesh::start_bridge(&stage, &shop::catalog(&checkout))?;
     let mut mesh = Mesh::start(&stage, &shop, bridge)?;
     steps.next("every workload enrolled, read back from the kernel");
     mesh.wait_enrolled(&shop)?;
-    steps.next("the programs: PostgreSQL, nginx, stock, orders twice, storefront");
+    steps.next("the programs: PostgreSQL, nginx twice, stock, orders twice, storefront");
     shop.start()?;
     relay::open_window(WINDOW, &shop.storefront)?;
     println!("up in {:.1} s; logs and captures are below {}", start.elapsed().as_secs_f32(), stage.lab.work().display());

@@ -22,7 +22,7 @@ pub struct Shop {
     pub storefront: Pod,
     pub orders: [Pod; 2],
     pub stock: Pod,
-    pub media: Pod,
+    pub media: [Pod; 2],
     pub database: Pod,
     pub bank: Machine,
     ca: PathBuf,
@@ -30,7 +30,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Storefront, one half of orders and the database on node a; stock, media and the other half on node b.
+    /// Storefront and the database on node a, stock on node b; one of orders and one of media on each.
     pub fn lay(stage: &mut Stage, checkout: &Checkout) -> Result<Self> {
         let address: IpAddr = BANK.parse()?;
         let bank = stage.lab.machine("bank", &[address])?;
@@ -40,7 +40,7 @@ impl Shop {
             storefront: a.pod("storefront")?,
             orders: [a.pod("orders")?, b.pod("orders")?],
             stock: b.pod("stock")?,
-            media: b.pod("media")?,
+            media: [a.pod("media")?, b.pod("media")?],
             database: a.pod("orders-db")?,
             ca: bank.place().dir().join("bank.pem"),
             bank,
@@ -56,13 +56,14 @@ impl Shop {
         self.pods().iter().filter(|(_, pod)| pod.node().name() == node).map(|(service, pod)| Workload::of(service, pod)).collect()
     }
 
-    pub fn pods(&self) -> [(&'static str, &Pod); 6] {
+    pub fn pods(&self) -> [(&'static str, &Pod); 7] {
         [
             ("shop/storefront", &self.storefront),
             ("shop/orders", &self.orders[0]),
             ("shop/orders", &self.orders[1]),
             ("shop/stock", &self.stock),
-            ("shop/media", &self.media),
+            ("shop/media", &self.media[0]),
+            ("shop/media", &self.media[1]),
             ("shop/orders-db", &self.database),
         ]
     }
@@ -81,8 +82,10 @@ impl Shop {
         self.start_database()?;
         let stock = bin("shop-stock")?.display().to_string();
         let mut running = vec![self.stock.place().spawn("stock", &[stock])?];
-        let media = self.media.dir().display().to_string();
-        running.push(self.media.place().spawn("nginx", &["/usr/sbin/nginx", "-p", &media, "-c", "nginx.conf", "-e", "stderr"])?);
+        for media in &self.media {
+            let dir = media.dir().display().to_string();
+            running.push(media.place().spawn("nginx", &["/usr/sbin/nginx", "-p", &dir, "-c", "nginx.conf", "-e", "stderr"])?);
+        }
         let script = self.checkout.shop("orders/orders.py").display().to_string();
         for pod in &self.orders {
             let name = format!("orders on node {}", pod.node().name());
@@ -97,7 +100,7 @@ impl Shop {
             }
         }
         self.running.append(&mut running);
-        self.wait_listening(&self.media, 8081)
+        self.media.iter().try_for_each(|m| self.wait_listening(m, 8081))
     }
 
     /// Ends every program of the shop; the pods stay.
@@ -189,13 +192,14 @@ impl Shop {
     }
 
     fn prepare_media(&self) -> Result<()> {
-        let dir = self.media.dir();
-        fs::create_dir_all(dir.join("tmp"))?;
-        fs::create_dir_all(dir.join("html"))?;
-        fs::copy(self.checkout.shop("media/nginx.conf"), dir.join("nginx.conf"))?;
-        for picture in fs::read_dir(self.checkout.shop("media/html"))? {
-            let picture = picture?;
-            fs::copy(picture.path(), dir.join("html").join(picture.file_name()))?;
+        for dir in self.media.each_ref().map(|m| m.dir()) {
+            fs::create_dir_all(dir.join("tmp"))?;
+            fs::create_dir_all(dir.join("html"))?;
+            fs::copy(self.checkout.shop("media/nginx.conf"), dir.join("nginx.conf"))?;
+            for picture in fs::read_dir(self.checkout.shop("media/html"))? {
+                let picture = picture?;
+                fs::copy(picture.path(), dir.join("html").join(picture.file_name()))?;
+            }
         }
         Ok(())
     }

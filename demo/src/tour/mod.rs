@@ -40,7 +40,7 @@ struct Before {
 pub fn run() -> Result<()> {
     let checkout = Checkout::find()?;
     let (start, mut report) = (Instant::now(), Report::default());
-    println!("setting the stage: two nodes, six pods, a bank outside");
+    println!("setting the stage: two nodes, seven pods, a bank outside");
     let stage = Stage::set(false)?;
     let work = stage.lab.work().to_owned();
     let most = walk(stage, &checkout, &mut report)?;

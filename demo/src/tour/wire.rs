@@ -50,7 +50,7 @@ pub(super) fn claims(tour: &mut Tour, report: &mut Report) -> Result<()> {
             certificate(bank, &SocketAddr::new(ip, TUNNEL_PORT).to_string(), sni).map(|s| s.lines().next().unwrap_or_default().to_owned())
         };
         let stock = seen(shop.stock.v4().into(), "stock.shop.weft.internal")?;
-        let media = seen(shop.media.v4().into(), "media.shop.weft.internal")?;
+        let media = seen(shop.media[1].v4().into(), "media.shop.weft.internal")?;
         ensure!(stock == "identity spiffe://corner.example/ns/shop/sa/stock", "stock's pod shows {stock:?}");
         ensure!(media == "identity spiffe://corner.example/ns/shop/sa/media", "media's pod shows {media:?}");
         Ok((format!("stock's pod shows {stock}"), format!("the pod beside it, on the same node, shows {media}")))

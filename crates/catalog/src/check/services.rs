@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use weft_types::Label;
 
 use super::by_name;
-use crate::{Position, ServiceKind, draft::Service, read::Drafts, report::Report, suggest};
+use crate::{Lifecycle, Position, ServiceKind, draft::Service, read::Drafts, report::Report, suggest};
 
 /// Replicas that make a resource highly available.
 const RESOURCE_REPLICAS_MIN: u32 = 2;
@@ -84,7 +84,9 @@ fn replicas(service: &Service, report: &mut Report<'_>) {
         }
         (Some(ServiceKind::Resource), Some((min, at))) if *min < RESOURCE_REPLICAS_MIN => {
             let message = format!("resource {} is declared with at least {min} replica{}", service.name, if *min == 1 { "" } else { "s" });
-            report.error(at, message).help(format!("resources are shared and so highly available: at least {RESOURCE_REPLICAS_MIN}"));
+            // Nobody is promised anything of an experiment; the owner still reads it.
+            let entry = if service.lifecycle == Lifecycle::Experimental { report.warning(at, message) } else { report.error(at, message) };
+            entry.help(format!("resources are shared and so highly available: at least {RESOURCE_REPLICAS_MIN}, unless `lifecycle: experimental`"));
         }
         _ => {}
     }
