@@ -4,6 +4,7 @@ mod checkout;
 mod cli;
 mod limits;
 mod mesh;
+mod packages;
 mod probe;
 mod relay;
 mod run;

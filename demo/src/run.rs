@@ -29,11 +29,12 @@ const LOG: &str = "/run/weft-demo.log";
 
 /// Up, until Ctrl-C.
 pub fn foreground() -> Result<()> {
+    stage::require(true)?;
     let checkout = Checkout::find()?;
     let start = Instant::now();
     let mut steps = Steps::of(5);
     steps.next("two nodes, a wire between them, a bank outside");
-    let mut stage = Stage::set(true)?;
+    let mut stage = Stage::set()?;
     steps.next("seven pods and a database directory");
     let mut shop = Shop::lay(&mut stage, &checkout)?;
     steps.next("the IAM bridge, and an agent on each node");

@@ -11,16 +11,11 @@ use std::{
 use anyhow::{Context, Result};
 use weft_lab::{Lab, LabError, LabOptions, Machine, Node, bin, default_work_parent, precondition};
 
+use crate::packages;
+
 pub const NOTICE_DIR: &str = "/run/weft-demo";
 /// The shop's window on the host.
 pub const WINDOW: &str = "127.0.0.1:8480";
-const TOOLS: &[(&str, &str)] = &[
-    ("/usr/sbin/nginx", "nginx-light"),
-    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
-    ("/usr/bin/python3", "python3"),
-    ("/usr/lib/python3/dist-packages/psycopg2", "python3-psycopg2"),
-    ("/usr/bin/setpriv", "util-linux"),
-];
 const PROGRAMS: &[&str] = &["weft-agent", "weft-iam-bridge", "weft", "shop-storefront", "shop-buy", "shop-stock"];
 
 /// A precondition that does not hold; nothing has been changed.
@@ -43,9 +38,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `window`: whether the port on the host will be used.
-    pub fn set(window: bool) -> Result<Self> {
-        require(window)?;
+    /// After `require`.
+    pub fn set() -> Result<Self> {
         let options = LabOptions { lock_deadline: Duration::ZERO, notice: Some(PathBuf::from(NOTICE_DIR)), ..LabOptions::default() };
         let mut lab = Lab::with("demo", &options).map_err(|e| match e {
             LabError::Locked { holder, .. } => anyhow::Error::new(Missing(format!("another lab or demo is running ({holder}): `weft-demo down`, or wait"))),
@@ -72,15 +66,17 @@ impl Stage {
     }
 }
 
-/// Each line names one thing and the way out; nothing is changed before all hold.
-fn require(window: bool) -> Result<()> {
-    let mut missing = precondition::check(&default_work_parent());
-    missing.extend(TOOLS.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(path, package)| format!("{path} is missing; apt-get install {package}")));
+/// `window`: whether the port on the host will be used. Each line names one thing and the way out; nothing is changed before all hold. What packages bring is installed then.
+pub fn require(window: bool) -> Result<()> {
+    let mut missing = precondition::machine(&default_work_parent());
     missing.extend(PROGRAMS.iter().filter_map(|p| bin(p).err()).map(|e| e.to_string()));
     if window && let Err(e) = TcpListener::bind(WINDOW) {
         missing.push(format!("port {WINDOW} is held ({e}); stop what listens there (`ss -ltnp`)"));
     }
-    if missing.is_empty() { Ok(()) } else { Err(Missing(missing.join("\nweft-demo: ")).into()) }
+    if !missing.is_empty() {
+        return Err(Missing(missing.join("\nweft-demo: ")).into());
+    }
+    packages::ensure()
 }
 
 /// The CLI as people use it, preset to the running demo.

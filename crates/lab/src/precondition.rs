@@ -15,6 +15,13 @@ const CAPABILITIES: &[(u32, &str)] = &[(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMI
 
 /// One line for each thing that is missing, the gravest first; empty: go ahead.
 pub fn check(work_parent: &Path) -> Vec<String> {
+    let mut missing = machine(work_parent);
+    missing.extend(tools().into_iter().map(|(tool, package)| format!("`{tool}` is not installed; apt-get install {package}")));
+    missing
+}
+
+/// What no package can bring.
+pub fn machine(work_parent: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     if !rustix::process::geteuid().is_root() {
         // The rest could not be told apart from this.
@@ -25,12 +32,13 @@ pub fn check(work_parent: &Path) -> Vec<String> {
         missing.push(e.to_string());
     }
     missing.extend(work_dir(work_parent));
-    for (tool, package) in TOOLS {
-        if !Command::new("sh").args(["-c", &format!("command -v {tool} >/dev/null")]).status().is_ok_and(|s| s.success()) {
-            missing.push(format!("`{tool}` is not installed; apt-get install {package}"));
-        }
-    }
     missing
+}
+
+/// The helpers that are not there, each with the Debian package that brings it.
+pub fn tools() -> Vec<(&'static str, &'static str)> {
+    let absent = |tool: &str| !Command::new("sh").args(["-c", &format!("command -v {tool} >/dev/null")]).status().is_ok_and(|s| s.success());
+    TOOLS.iter().copied().filter(|(tool, _)| absent(tool)).collect()
 }
 
 /// Where the unified hierarchy is mounted.

@@ -18,7 +18,7 @@ use crate::{
     limits,
     mesh::Mesh,
     shop::{self, Shop},
-    stage::Stage,
+    stage::{self, Stage},
 };
 
 /// What the tour walks through.
@@ -38,10 +38,11 @@ struct Before {
 }
 
 pub fn run() -> Result<()> {
+    stage::require(false)?;
     let checkout = Checkout::find()?;
     let (start, mut report) = (Instant::now(), Report::default());
     println!("setting the stage: two nodes, seven pods, a bank outside");
-    let stage = Stage::set(false)?;
+    let stage = Stage::set()?;
     let work = stage.lab.work().to_owned();
     let most = walk(stage, &checkout, &mut report)?;
     report.claim("after the demo nothing is left but installed packages", || {
