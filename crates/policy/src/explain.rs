@@ -66,7 +66,7 @@ fn unknown_destination(index: &Index, query: &Query, source: &Service) -> Explan
     };
     let disputed = index.disputed(addr);
     if !disputed.is_empty() {
-        let names = list(disputed.iter().filter_map(|id| index.service(*id)).map(|s| s.name.to_string()));
+        let names = list(disputed.iter().filter_map(|id| index.service(*id)), |s| s.name.to_string());
         return Explanation::miss(format!("workloads of {names} all claim {addr}, so it counts as nobody's until one of them lets go"));
     }
     Explanation {
@@ -77,7 +77,7 @@ fn unknown_destination(index: &Index, query: &Query, source: &Service) -> Explan
 
 fn unknown_port(query: &Query, judgement: &Judgement<'_>, to: &Service) -> String {
     let dialled = judgement.port;
-    let mut miss = match list(to.ports.iter().map(|p| format!("{} ({}/{})", p.name, p.port, p.protocol))) {
+    let mut miss = match list(to.ports.iter(), |p| format!("{} ({}/{})", p.name, p.port, p.protocol)) {
         none if none.is_empty() => format!("{} declares no ports", to.name),
         ports => format!("{} declares {ports}", to.name),
     };
@@ -100,31 +100,28 @@ fn unknown_port(query: &Query, judgement: &Judgement<'_>, to: &Service) -> Strin
 fn no_grant(index: &Index, query: &Query, judgement: &Judgement<'_>, source: &Service, to: &Service) -> Explanation {
     let port = judgement.port;
     if to.kind == ServiceKind::Interface && !index.ports(to.id).contains(&(port, query.protocol)) {
-        let ports = list(index.ports(to.id).iter().map(|(n, protocol)| format!("{n}/{protocol}")));
+        let ports = list(index.ports(to.id).iter(), |(n, protocol)| format!("{n}/{protocol}"));
         return Explanation::miss(format!("the interface {} ({}) has {ports}, not {port}", to.name, to.declared_at));
     }
     let patch = Some(patch::dependency(source, to, port, query.protocol));
-    let same_pair = index.snapshot().grants.iter().filter(|g| g.source == source.id && g.destination == to.id);
-    let other_ports: Vec<_> = same_pair.collect();
-    if let Some(first) = other_ports.first() {
-        let ports = list(other_ports.iter().map(|g| port_words(to, g.port, g.protocol)));
-        let miss = format!("{} may reach {} on {ports} ({}), not on {}", source.name, to.name, first.declared_at, port_words(to, port, query.protocol));
+    let place = port_words(to, port, query.protocol);
+    let ports = index.ports(to.id);
+    let mut covered = ports.iter().filter_map(|(n, protocol)| index.declared(source.id, to.id, *n, *protocol)).peekable();
+    if let Some(first) = covered.peek() {
+        let declared_at = &first.declared_at;
+        let covers = list(covered, |g| port_words(to, g.port, g.protocol));
+        let miss = format!("the dependency of {} on {} ({declared_at}) covers {covers}, not {place}", source.name, to.name);
         return Explanation { nearest_miss: Some(miss), patch };
     }
     if let Some(waiting) = index.pending(source.id, to.id).next() {
         let miss = format!("{} declares a dependency on another port of {} at {}, which waits for consent", source.name, to.name, waiting.declared_at);
         return Explanation { nearest_miss: Some(miss), patch };
     }
-    let may = index.snapshot().grants.iter().filter(|g| g.destination == to.id && g.port == port && g.protocol == query.protocol && !g.needs_l7);
-    let mut others: Vec<_> = may.filter_map(|g| index.service(g.source)).map(|s| s.name.to_string()).collect();
-    others.sort_unstable();
-    let place = port_words(to, port, query.protocol);
-    let miss = match list(others.into_iter()) {
-        nobody if nobody.is_empty() => {
-            format!("{} ({}) declares no dependency on {}; nobody may reach its port {place}", source.name, source.declared_at, to.name)
-        }
-        others => format!("{} ({}) declares no dependency on {}; its port {place} is open to {others}", source.name, source.declared_at, to.name),
+    let others = match list(index.admitted(to.id, port, query.protocol), |s| s.name.to_string()) {
+        nobody if nobody.is_empty() => format!("nobody may reach its port {place}"),
+        others => format!("its port {place} is open to {others}"),
     };
+    let miss = format!("{} ({}) declares no dependency on {}; {others}", source.name, source.declared_at, to.name);
     Explanation { nearest_miss: Some(miss), patch }
 }
 
@@ -133,11 +130,10 @@ fn port_words(to: &Service, port: u16, protocol: Protocol) -> String {
     name.map_or_else(|| port.to_string(), |p| format!("{} ({port})", p.name))
 }
 
-/// `a, b and 3 more`.
-fn list(items: impl Iterator<Item = String>) -> String {
-    let all: Vec<_> = items.collect();
-    let shown = all.iter().take(LISTED_MAX).cloned().collect::<Vec<_>>().join(", ");
-    match all.len().saturating_sub(LISTED_MAX) {
+/// `a, b and 3 more`; those beyond the bound are only counted.
+fn list<T>(mut items: impl Iterator<Item = T>, show: impl Fn(T) -> String) -> String {
+    let shown = items.by_ref().take(LISTED_MAX).map(show).collect::<Vec<_>>().join(", ");
+    match items.count() {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }

@@ -42,6 +42,8 @@ pub struct Index {
     endpoints_of: HashMap<ServiceId, Range<usize>>,
     /// Indices into the snapshot's grants.
     grants: HashMap<(ServiceId, ServiceId, u16, Protocol), usize>,
+    /// Destination, port and protocol to the grants that lead there, so that explaining a denial costs no walk over all of them.
+    leading_to: HashMap<(ServiceId, u16, Protocol), Vec<usize>>,
     pending: HashMap<(ServiceId, ServiceId), Vec<usize>>,
 }
 
@@ -55,8 +57,10 @@ impl Index {
             endpoints_of.entry(endpoint.service).or_insert(i..i).end = i + 1;
         }
         let mut grants = HashMap::new();
+        let mut leading_to: HashMap<_, Vec<_>> = HashMap::new();
         for (i, g) in s.grants.iter().enumerate() {
             grants.entry((g.source, g.destination, g.port, g.protocol)).or_insert(i);
+            leading_to.entry((g.destination, g.port, g.protocol)).or_default().push(i);
         }
         let mut pending: HashMap<_, Vec<_>> = HashMap::new();
         for (i, p) in s.pending.iter().enumerate() {
@@ -71,6 +75,7 @@ impl Index {
             endpoints,
             endpoints_of,
             grants,
+            leading_to,
             pending,
             snapshot,
         }
@@ -145,6 +150,12 @@ impl Index {
 
     pub(crate) fn declared(&self, source: ServiceId, destination: ServiceId, service_port: u16, protocol: Protocol) -> Option<&Grant> {
         self.grants.get(&(source, destination, service_port, protocol)).map(|&i| &self.snapshot.grants[i])
+    }
+
+    /// Everyone who may reach that port at L4, in the snapshot's order.
+    pub(crate) fn admitted(&self, destination: ServiceId, service_port: u16, protocol: Protocol) -> impl Iterator<Item = &Service> {
+        let grants = self.leading_to.get(&(destination, service_port, protocol)).into_iter().flatten();
+        grants.map(|&i| &self.snapshot.grants[i]).filter(|g| !g.needs_l7).filter_map(|g| self.service(g.source))
     }
 
     pub(crate) fn pending(&self, source: ServiceId, destination: ServiceId) -> impl Iterator<Item = &Pending> {

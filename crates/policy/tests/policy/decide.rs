@@ -95,7 +95,7 @@ fn no_grant_names_what_comes_closest() {
         Reason::NoGrant,
         "shop/media (shop/media.yaml:3) declares no dependency on finance/ledger; nobody may reach its port web (80)",
     );
-    check("shop/front", "shop/stock:80", Reason::NoGrant, "shop/front may reach shop/stock on admin (81) (shop/front.yaml:9), not on web (80)");
+    check("shop/front", "shop/stock:80", Reason::NoGrant, "the dependency of shop/front on shop/stock (shop/front.yaml:9) covers admin (81), not web (80)");
     check("shop/orders", "203.0.113.77 80", Reason::NoGrant, "the interface finance/cards (finance/cards.yaml:3) has 443/TCP, not 80");
     check(
         "shop/front",
