@@ -102,7 +102,7 @@ fn bank_group(wire: &Captured) -> Result<String> {
 /// RFC 8446 §4.1.3: the group in the key_share extension of the first ServerHello.
 fn server_hello_group(stream: &[u8]) -> Option<u16> {
     // Record header (5), handshake header (4), version (2), random (32).
-    let body = stream.get(5..).filter(|_| stream[0] == 22).filter(|b| b.first() == Some(&2))?;
+    let body = stream.get(5..).filter(|_| stream.first() == Some(&22)).filter(|b| b.first() == Some(&2))?;
     let mut at = 4 + 2 + 32;
     // Session id, cipher suite (2), compression (1), length of the extensions (2).
     at += 1 + usize::from(*body.get(at)?) + 2 + 1 + 2;
@@ -132,5 +132,35 @@ fn log_line(log: &std::path::Path, text: &str) -> Result<String> {
     match all.lines().find(|l| l.contains(text)) {
         Some(line) => Ok(line.to_owned()),
         None => bail!("{text} is not in {}", log.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ServerHello with a session id of `session` bytes, and the extensions supported_versions and key_share.
+    fn server_hello(session: u8, group: u16) -> Vec<u8> {
+        let mut body = vec![3, 3];
+        body.extend([7; 32]);
+        body.push(session);
+        body.extend(vec![9; usize::from(session)]);
+        body.extend([0x13, 0x01, 0, 0, 14, 0, 43, 0, 2, 3, 4, 0, 51, 0, 4]);
+        body.extend(group.to_be_bytes());
+        body.extend([0, 0]);
+        let mut record = vec![22, 3, 3, 0, 0, 2, 0, 0, u8::try_from(body.len()).unwrap()];
+        record.extend(body);
+        record
+    }
+
+    #[test]
+    fn the_group_is_read_from_a_server_hello_and_from_nothing_else() {
+        assert_eq!(server_hello_group(&server_hello(32, X25519_MLKEM768)), Some(X25519_MLKEM768));
+        assert_eq!(server_hello_group(&server_hello(0, 0x1d)), Some(0x1d));
+        assert_eq!(server_hello_group(b"HTTP/1.1 200 OK\r\n"), None);
+        let whole = server_hello(32, 0x1d);
+        for length in 0..whole.len() - 4 {
+            assert_eq!(server_hello_group(&whole[..length]), None, "{length} bytes");
+        }
     }
 }
