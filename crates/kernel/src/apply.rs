@@ -44,7 +44,11 @@ impl Kernel {
         carry_out(&t.externals, &externals)?;
         carry_out(&t.ports, &ports)?;
         carry_out(&t.grants, &grants)?;
-        t.state.put(&0, &State { slot, revision: revision.0, ..state })
+        let mut next = state;
+        next.revisions[slot as usize] = revision.0;
+        // The number first, then the word: a put is no atomic copy, and no flow may carry the number of a revision that did not judge it.
+        t.state.put(&0, &next)?;
+        t.state.put(&0, &State { slot, ..next })
     }
 
     /// The generation in force as the kernel holds it, in policy's words, sorted.

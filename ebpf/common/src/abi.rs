@@ -19,10 +19,18 @@ pub struct State {
     pub slot: u32,
     /// 1: a denied connect gets ECONNREFUSED; 0: EPERM.
     pub refuse: u32,
-    /// Revision that `slot` holds; 0 while there has been none.
-    pub revision: u64,
+    /// Revision that each slot holds; 0 while there has been none. Written before `slot`, so a verdict never carries another one's number.
+    pub revisions: [u64; 2],
     /// Cgroup id of the agent itself; 0 exempts nobody.
     pub exempt_cgroup: u64,
+}
+
+impl State {
+    /// The revision in force.
+    #[inline(always)]
+    pub const fn revision(&self) -> u64 {
+        if self.slot & 1 == 0 { self.revisions[0] } else { self.revisions[1] }
+    }
 }
 
 /// `WORKLOADS[cgroup id]`: an enrolled workload, by its cgroup at the workload's level.
@@ -329,7 +337,7 @@ pub mod sealed {
 
 layout! {
     Addr = 16,
-    State = 24,
+    State = 32,
     Workload = 16,
     Netns = 48,
     DestinationKey = 20,

@@ -61,7 +61,8 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     // SAFETY: the helper takes this hook's context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     let (class, netns) = who::caller(sk, cookie);
-    let mut seen = Seen { flow: 0, netns: cookie, source: 0, addr: &dialled, port, proto, path: 0, with_task: true };
+    let (slot, revision) = who::generation();
+    let mut seen = Seen { flow: 0, netns: cookie, source: 0, revision, addr: &dialled, port, proto, path: 0, with_task: true };
     let source = match class {
         Class::Unmanaged | Class::Exempt => return PASS,
         Class::Unidentified => return refuse(&mut seen, REASON_UNIDENTIFIED),
@@ -80,7 +81,6 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     if dialled.is_loopback() || dialled.is_unspecified() {
         return PASS;
     }
-    let Some(state) = who::state() else { return refuse(&mut seen, REASON_NO_SNAPSHOT) };
     let mut j = Judgement { service_port: port, target_port: port, ..Judgement::default() };
     let way = if port != TUNNEL_PORT && (dialled == netns.own_v4 || dialled == netns.own_v6) {
         j.reason = u32::from(REASON_LOCAL);
@@ -89,10 +89,10 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         j.reason = u32::from(REASON_RESOLVER);
         Way { path: PATH_RESOLVER, netns: 0, to: dialled, port }
     } else {
-        if state.revision == 0 {
+        if revision == 0 {
             return refuse(&mut seen, REASON_NO_SNAPSHOT);
         }
-        j = judge(&Slot(state.slot & 1), source, &dialled, port, proto);
+        j = judge(&Slot(slot), source, &dialled, port, proto);
         if !j.allows() {
             return refuse_judged(&mut seen, &j);
         }
@@ -105,7 +105,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     let Some(record) = maps::record(sk, true) else { return refuse(&mut seen, REASON_INTERNAL) };
     *record = Attestation {
         flow: seen.flow,
-        revision: state.revision,
+        revision,
         netns: way.netns,
         // SAFETY: helper without preconditions.
         since_ns: unsafe { bpf_ktime_get_ns() },

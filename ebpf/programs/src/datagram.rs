@@ -52,7 +52,10 @@ fn sendmsg(ctx: &SockAddrContext, addr: Addr) -> i32 {
         Class::Unidentified => (0, REASON_UNIDENTIFIED),
         Class::Mixed => (0, REASON_MIXED_IDENTITY),
     };
-    emit::denied(&Seen { flow: emit::flow_id(), netns: cookie, source, addr: &addr, port, proto, path: 0, with_task: true }, reason);
+    emit::denied(
+        &Seen { flow: emit::flow_id(), netns: cookie, source, revision: who::generation().1, addr: &addr, port, proto, path: 0, with_task: true },
+        reason,
+    );
     REFUSE
 }
 

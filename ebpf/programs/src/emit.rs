@@ -3,16 +3,15 @@
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_prandom_u32};
 use weft_ebpf_common::{abi::*, addr::Addr, judge::Judgement};
 
-use crate::{
-    maps::{COUNTERS, FLOWS},
-    who,
-};
+use crate::maps::{COUNTERS, FLOWS};
 
 /// What an event says beside the verdict.
 pub struct Seen<'a> {
     pub flow: u64,
     pub netns: u64,
     pub source: u32,
+    /// The one that the verdict was read from.
+    pub revision: u64,
     pub addr: &'a Addr,
     pub port: u16,
     pub proto: u8,
@@ -37,7 +36,7 @@ pub fn flow(seen: &Seen<'_>, j: &Judgement) {
     // SAFETY: `e` is the reserved entry; every field is written before it is submitted.
     unsafe {
         (*e).flow = seen.flow;
-        (*e).revision = who::state().map_or(0, |s| s.revision);
+        (*e).revision = seen.revision;
         (*e).at_ns = bpf_ktime_get_ns();
         (*e).netns = seen.netns;
         (*e).source = seen.source;

@@ -15,6 +15,7 @@ use crate::{
     connect::is_resolver,
     emit::{self, Seen},
     maps::{ATTESTATIONS, LISTENERS},
+    who,
 };
 
 const AF_INET: u32 = 2;
@@ -60,7 +61,8 @@ fn admitted(ctx: &SkLookupContext, netns: u64) -> bool {
     if local_port == TUNNEL_PORT && LISTENERS.redirect_sk_lookup(ctx, netns, 0).is_ok() {
         return true;
     }
-    let seen = Seen { flow: emit::flow_id(), netns, source: 0, addr: &remote, port: local_port, proto, path: 0, with_task: false };
+    let seen =
+        Seen { flow: emit::flow_id(), netns, source: 0, revision: who::generation().1, addr: &remote, port: local_port, proto, path: 0, with_task: false };
     emit::denied(&seen, REASON_UNATTESTED);
     false
 }

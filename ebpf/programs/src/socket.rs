@@ -28,7 +28,17 @@ pub fn weft_sock_create(ctx: SockContext) -> i32 {
     };
     if reason != 0 {
         let addr = Addr::UNSPECIFIED;
-        let seen = Seen { flow: emit::flow_id(), netns: cookie, source: identity, addr: &addr, port: 0, proto: protocol as u8, path: 0, with_task: true };
+        let seen = Seen {
+            flow: emit::flow_id(),
+            netns: cookie,
+            source: identity,
+            revision: who::generation().1,
+            addr: &addr,
+            port: 0,
+            proto: protocol as u8,
+            path: 0,
+            with_task: true,
+        };
         emit::denied(&seen, reason);
         return REFUSE;
     }

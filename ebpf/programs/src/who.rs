@@ -27,6 +27,15 @@ pub fn state() -> Option<&'static State> {
     STATE.get(0)
 }
 
+/// Slot in force and the revision it holds, by one read of the generation word.
+#[inline(always)]
+pub fn generation() -> (u32, u64) {
+    let Some(state) = state() else { return (0, 0) };
+    // SAFETY: a live map value; the word may change at any time, so it is read once.
+    let slot = unsafe { core::ptr::read_volatile(&raw const state.slot) } & 1;
+    (slot, if slot == 0 { state.revisions[0] } else { state.revisions[1] })
+}
+
 /// Identity and managed subtree of the calling task.
 #[inline(always)]
 pub fn task(signs: &mut Signs) {
