@@ -3,6 +3,7 @@
 //! Exit codes: 0 as promised, 1 not as promised, 2 a prerequisite is missing (said in one line, before anything has changed).
 //! Nothing here is linked into weft, and nothing of weft is linked in here: the crates are checked and run from outside.
 
+mod bench;
 mod codegen;
 mod demo;
 mod ebpf;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Bench { args } => bench::run(&args),
         Command::Codegen { check } => codegen::run(check),
         Command::Demo { action, check } => demo::run(action.unwrap_or(if check { demo::Action::Check } else { demo::Action::Foreground })),
         Command::Ebpf { check } => ebpf::run(check),
@@ -53,6 +55,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Compare no mesh, same node and two nodes, in release builds
+    Bench {
+        /// Handed to `weft-bench run`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Generate the Rust of the protocol buffers
     Codegen {
         /// Change nothing; fail when what is committed differs
