@@ -3,6 +3,7 @@
 //! It has no network input: it listens on a unix socket of its own user, accepts from nothing it holds, and knows neither policy nor identity.
 
 mod client;
+mod link;
 mod server;
 mod spawn;
 mod wire;
@@ -12,6 +13,7 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 pub use client::{Client, HolderError};
+pub use link::Link;
 pub use server::{HoldError, hold};
 pub use spawn::{SpawnError, ensure, stop};
 

@@ -37,6 +37,10 @@ pub trait Plumbing {
     fn withdraw(&mut self, spec: &Spec, held: Self::Held);
     /// Whether a service may be enrolled now (it is in the snapshot, and its SVID is here), and as whom; else why not.
     fn admit(&self, service: &ServiceRef) -> Result<ServiceId, String>;
+    /// Takes everything out of kernel and holder that is none of `keep`: what an earlier agent left there.
+    fn withdraw_others(&mut self, keep: &[(&Spec, &Self::Held)]);
+    /// Repairs what is neither kernel nor namespace: the holder's side.
+    fn maintain(&mut self, held: &[(&Spec, &Self::Held)]);
     /// Keeps the live workloads for the next start.
     fn save(&self, specs: &mut dyn Iterator<Item = &Spec>);
 }
@@ -210,8 +214,12 @@ impl<P: Plumbing> Manager<P> {
         }
     }
 
-    pub fn plumbing(&mut self) -> &mut P {
-        &mut self.plumbing
+    pub fn withdraw_others(&mut self) {
+        self.plumbing.withdraw_others(&held(&self.entries));
+    }
+
+    pub fn maintain(&mut self) {
+        self.plumbing.maintain(&held(&self.entries));
     }
 
     /// One step of one workload; false when it is to be forgotten.
@@ -401,4 +409,14 @@ impl<H> Entry<H> {
             problem: self.problem.clone(),
         }
     }
+}
+
+fn held<H>(entries: &[Entry<H>]) -> Vec<(&Spec, &H)> {
+    entries
+        .iter()
+        .filter_map(|e| match &e.state {
+            State::Enrolled(live) => Some((&e.spec, &live.held)),
+            State::Unidentified => None,
+        })
+        .collect()
 }

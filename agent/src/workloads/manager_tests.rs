@@ -62,6 +62,11 @@ impl Plumbing for Node {
     fn admit(&self, service: &ServiceRef) -> Result<ServiceId, String> {
         self.0.borrow().services.get(&service.to_string()).map(|id| ServiceId(*id)).ok_or_else(|| "it has no SVID yet".to_owned())
     }
+    fn withdraw_others(&mut self, keep: &[(&Spec, &u64)]) {
+        let kept: Vec<&str> = keep.iter().map(|(s, _)| s.uid.as_str()).collect();
+        self.0.borrow_mut().done.push(format!("keep {}", kept.join(" ")));
+    }
+    fn maintain(&mut self, _: &[(&Spec, &u64)]) {}
     fn save(&self, specs: &mut dyn Iterator<Item = &Spec>) {
         let saved = specs.filter(|s| s.origin == Origin::Live).map(|s| s.uid.to_string()).collect();
         self.0.borrow_mut().saved = saved;
@@ -133,12 +138,17 @@ fn a_static_workload_waits_for_its_place_and_its_svid() {
     b.check(&["enrol a as 5 at [10.0.0.2]"], &[("a", true, "")]);
     b.step(SWEEP);
     b.check(&[], &[("a", true, "")]);
+    b.manager.withdraw_others();
+    b.check(&["keep a"], &[("a", true, "")]);
 }
 
 #[test]
 fn what_vanishes_is_withdrawn_at_the_next_look() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5), b.place("/ns/l", 2), b.admit("shop/l", 6));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
+    b.place("/ns/l", 2);
+    b.admit("shop/l", 6);
     b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
     assert!(b.add(spec(Origin::Live, "l")).try_recv().unwrap().unwrap().enrolled.is_some());
     assert_eq!(b.node.0.borrow().saved, ["l"]);
@@ -152,7 +162,8 @@ fn what_vanishes_is_withdrawn_at_the_next_look() {
 #[test]
 fn a_restart_under_the_same_path_is_another_instance() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
     b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
     b.place("/ns/a", 2);
     b.step(SWEEP);
@@ -166,7 +177,8 @@ fn a_restart_under_the_same_path_is_another_instance() {
 #[test]
 fn a_refused_or_expired_identity_is_withdrawn() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
     b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
     b.manager.set_refused(HashMap::from([("a".parse().unwrap(), "not on this node".to_owned())]), b.now);
     b.check(&["enrol a as 5 at [10.0.0.2]", "withdraw a"], &[("a", false, "the IAM bridge refuses it: not on this node")]);
@@ -209,7 +221,8 @@ fn an_added_workload_is_answered_when_enrolled_or_given_up() {
 #[test]
 fn the_kernel_is_read_back_and_repaired_and_addresses_are_followed() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
     b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
     b.node.0.borrow_mut().missing = Some("WORKLOADS".into());
     b.step(limits::READ_BACK);
@@ -217,7 +230,8 @@ fn the_kernel_is_read_back_and_repaired_and_addresses_are_followed() {
     b.node.0.borrow_mut().addresses = vec!["10.0.0.3".parse().unwrap()];
     b.step(limits::READ_BACK);
     b.check(&["enrol a as 5 at [10.0.0.3]"], &[("a", true, "")]);
-    (b.node.0.borrow_mut().missing, b.node.0.borrow_mut().broken) = (Some("NETNS".into()), Some("table NETNS is full".into()));
+    b.node.0.borrow_mut().missing = Some("NETNS".into());
+    b.node.0.borrow_mut().broken = Some("table NETNS is full".into());
     b.step(limits::READ_BACK);
     b.check(&[], &[("a", true, "table NETNS is full")]);
     assert!(!b.picture.borrow().workloads[0].enrolled.as_ref().unwrap().read_back);
@@ -226,7 +240,8 @@ fn the_kernel_is_read_back_and_repaired_and_addresses_are_followed() {
 #[test]
 fn a_failed_enrolment_is_undone_and_tried_again_later() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
     b.node.0.borrow_mut().broken = Some("table WORKLOADS is full".into());
     b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
     b.step(SWEEP);
@@ -239,7 +254,10 @@ fn a_failed_enrolment_is_undone_and_tried_again_later() {
 #[test]
 fn two_paths_to_one_namespace_carry_one_workload() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5), b.place("/ns/b", 1), b.admit("shop/b", 6));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
+    b.place("/ns/b", 1);
+    b.admit("shop/b", 6);
     b.manager.set_static(vec![spec(Origin::Static, "a"), spec(Origin::Static, "b")], b.now);
     let problem = "its namespace is that of workload a: one namespace carries one workload";
     b.check(&["enrol a as 5 at [10.0.0.2]"], &[("a", true, ""), ("b", false, problem)]);
@@ -248,7 +266,10 @@ fn two_paths_to_one_namespace_carry_one_workload() {
 #[test]
 fn the_file_replaces_all_static_workloads_and_no_live_one() {
     let mut b = Bench::new();
-    (b.place("/ns/a", 1), b.admit("shop/a", 5), b.place("/ns/l", 2), b.admit("shop/l", 6));
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
+    b.place("/ns/l", 2);
+    b.admit("shop/l", 6);
     b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
     let _answer = b.add(spec(Origin::Live, "l"));
     b.node.0.borrow_mut().done.clear();
