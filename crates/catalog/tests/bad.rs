@@ -212,6 +212,11 @@ fn resources_are_highly_available() {
     check(&resource("replicas: { min: 2 }"), &[]);
     check(&resource("title: R"), &["error 3 `x` resource shop/x does not declare replicas.min"]);
     check(&resource("replicas: { min: 1 }"), &["error 4 `1` resource shop/x is declared with at least 1 replica | resources are shared"]);
+    check(
+        &resource("lifecycle: experimental, replicas: { min: 1 }"),
+        &["warning 4 `1` resource shop/x is declared with at least 1 replica | an experiment may run alone"],
+    );
+    check(&resource("lifecycle: experimental"), &["error 3 `x` resource shop/x does not declare replicas.min"]);
     check(&service("replicas: { min: 1 }"), &[]);
     check(&service("replicas: { min: two }"), &["error 4 `two` replicas.min \"two\" is no number"]);
 }

@@ -85,3 +85,23 @@ fn a_true_signature_is_not_enough() {
     assert!(matches!(ring.open(&key.sign(Revision(7), b"nonsense".to_vec())), Err(OpenError::Decode(_))));
     assert_eq!(Keyring::default().open(&key.sign(Revision(7), payload)), Err(OpenError::UnknownKey(key.id().to_owned())));
 }
+
+/// The vector of docs/snapshot.md, whose signature another implementation (OpenSSL) made from the documented bytes.
+#[test]
+fn the_documented_vector_holds() {
+    let pkcs8 = [hex("302e020100300506032b657004220420"), (0..32).collect()].concat();
+    let key = SigningKey::from_pkcs8(&pkcs8).unwrap();
+    assert_eq!(key.public_key().to_vec(), hex("03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"));
+    assert_eq!(key.id(), "56475aa75463474c");
+    let envelope = key.sign(Revision(1), hex("08011a0161"));
+    let signature = "efd8b915a4b7ac1655bd085c1b87c2f3e49d6adffa230e751cc9fab7904ef1019873bc6ab237146b9a109573979042a96c16dce2bb4ae012d4038008345c5e06";
+    assert_eq!(envelope.signature, hex(signature));
+    let opened = Keyring::new(vec![(key.id().to_owned(), key.public_key())]).open(&envelope).unwrap();
+    assert_eq!((opened.revision, opened.trust_domain.as_str()), (Revision(1), "a"));
+    let page = include_str!("../../../docs/snapshot.md");
+    assert!(page.contains(signature) && page.contains("08011a0161"));
+}
+
+fn hex(s: &str) -> Vec<u8> {
+    (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap()).collect()
+}

@@ -85,8 +85,12 @@ fn replicas(service: &Service, report: &mut Report<'_>) {
         (Some(ServiceKind::Resource), Some((min, at))) if *min < RESOURCE_REPLICAS_MIN => {
             let message = format!("resource {} is declared with at least {min} replica{}", service.name, if *min == 1 { "" } else { "s" });
             // Nobody is promised anything of an experiment; the owner still reads it.
-            let entry = if service.lifecycle == Lifecycle::Experimental { report.warning(at, message) } else { report.error(at, message) };
-            entry.help(format!("resources are shared and so highly available: at least {RESOURCE_REPLICAS_MIN}, unless `lifecycle: experimental`"));
+            if service.lifecycle == Lifecycle::Experimental {
+                report.warning(at, message).help(format!("an experiment may run alone; in production a resource has at least {RESOURCE_REPLICAS_MIN}"));
+            } else {
+                let help = format!("resources are shared and so highly available: at least {RESOURCE_REPLICAS_MIN}, unless `lifecycle: experimental`");
+                report.error(at, message).help(help);
+            }
         }
         _ => {}
     }
