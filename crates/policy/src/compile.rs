@@ -47,11 +47,13 @@ pub fn compile(catalog: &Catalog, ids: &mut dyn Ids) -> Compiled {
     for &(source, consumer) in numbers.values() {
         for dependency in &consumer.depends_on {
             let Some(&(destination, provider)) = numbers.get(&dependency.target) else { continue };
+            let meant = provider.ports_meant(dependency.port.as_ref());
             if !provider.consents_to(&consumer.name) {
-                compiled.pending.push(pending(source, destination, provider, dependency));
+                // A port that the provider does not declare is an error of the catalog; it must not become every port here.
+                compiled.pending.extend((!meant.is_empty()).then(|| pending(source, destination, &meant, dependency)));
                 continue;
             }
-            for (port, protocol) in provider.ports_meant(dependency.port.as_ref()) {
+            for (port, protocol) in meant {
                 let rule = ids.rule_id(&rule_key(&consumer.name, dependency, port, protocol));
                 let declared_at = dependency.at.to_string();
                 let grant = Grant { rule, source, destination, port, protocol, needs_l7: dependency.http, declared_at };
@@ -99,11 +101,10 @@ fn service(declared: &weft_catalog::Service, id: ServiceId, trust_domain: &Trust
     }
 }
 
-fn pending(source: ServiceId, destination: ServiceId, provider: &weft_catalog::Service, dependency: &Dependency) -> Pending {
+fn pending(source: ServiceId, destination: ServiceId, meant: &[(u16, Protocol)], dependency: &Dependency) -> Pending {
     let port = dependency.port.as_ref().map(|port| match port {
         PortRef::Number(n) => *n,
-        // A name that the provider does not declare is an error of the catalog; it must not widen to every port here.
-        PortRef::Name(_) => provider.ports_meant(Some(port)).first().map_or(0, |(n, _)| *n),
+        PortRef::Name(_) => meant.first().map_or(0, |(n, _)| *n),
     });
     Pending { source, destination, port, declared_at: dependency.at.to_string() }
 }

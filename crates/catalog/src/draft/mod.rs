@@ -1,14 +1,16 @@
 //! One document from text to domain: names parsed, defaults filled in, every fault reported. A faulty part is left out of the draft,
 //! which says so, so that later checks do not report what follows from it.
 
+mod dependency;
 mod external;
 mod read;
 mod service;
 
 use weft_types::TeamName;
 
+pub(crate) use dependency::Dependency;
 pub(crate) use read::DEFAULT_NAMESPACE;
-pub(crate) use service::{Dependency, Service, service};
+pub(crate) use service::{Service, service};
 
 use crate::{
     Mesh, Team,

@@ -4,6 +4,7 @@ use serde_saphyr::Spanned;
 use weft_types::{Consumer, Label, PortName, Protocol, ServiceRef, TeamName};
 
 use super::{
+    dependency::{self, Dependency},
     external,
     read::{DEFAULT_NAMESPACE, Reader},
 };
@@ -36,13 +37,6 @@ pub(crate) struct Service {
     pub(crate) ports_incomplete: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Dependency {
-    pub(crate) declared: crate::Dependency,
-    pub(crate) target_at: Position,
-    pub(crate) port_at: Option<Position>,
-}
-
 /// `None` only when the document has no usable name.
 pub(crate) fn service(document: &Document<'_>, object: Object<ServiceSpec>, report: &mut Report<'_>) -> Option<Service> {
     let mut read = Reader::new(document, report, "service");
@@ -63,20 +57,11 @@ pub(crate) fn service(document: &Document<'_>, object: Object<ServiceSpec>, repo
         None => (name.name.to_string(), at.clone()),
     };
     let (workloads, account) = workloads(&mut read, spec.workloads, &at);
-    let replicas_min = spec.replicas.and_then(|r| r.min).and_then(|min| {
-        let parsed = min.value.parse().ok();
-        if parsed.is_none() {
-            read.refuse(&read.at(&min), format!("replicas.min {:?} is no number", min.value), None);
-        }
-        parsed.map(|n| (n, read.at(&min)))
-    });
-    let lifecycle = spec.lifecycle.as_ref().and_then(|l| {
-        let words = [Lifecycle::Experimental, Lifecycle::Production, Lifecycle::Deprecated].map(|l| (l.as_str(), l));
-        read.word("lifecycle", l, &words)
-    });
+    let replicas_min = replicas_min(&mut read, spec.replicas);
+    let lifecycle = lifecycle(&mut read, spec.lifecycle.as_ref());
     let consumers = consumers(&mut read, spec.consumers, &name, &at);
     let depends_on = read.list("dependsOn", spec.depends_on, limits::DEPENDENCIES_MAX, &at);
-    let depends_on = depends_on.into_iter().filter_map(|d| dependency(&mut read, d, &name)).collect();
+    let depends_on = depends_on.into_iter().filter_map(|d| dependency::dependency(&mut read, d, &name)).collect();
     read.broken = false;
     let ports = read.list("ports", spec.ports, limits::PORTS_MAX, &at);
     let ports: Vec<Port> = ports.into_iter().filter_map(|p| port(&mut read, p)).collect();
@@ -88,7 +73,7 @@ pub(crate) fn service(document: &Document<'_>, object: Object<ServiceSpec>, repo
         title: read.text(spec.title).unwrap_or_else(|| name.name.to_string()),
         owner,
         capability,
-        lifecycle: lifecycle.unwrap_or_default(),
+        lifecycle,
         service_account: account.unwrap_or_else(|| (name.name.clone(), at.clone())),
         workloads,
         replicas_min,
@@ -152,6 +137,20 @@ fn mode(read: &mut Reader<'_, '_>, spec: &ServiceSpec) {
     if read.word("mode", mode, &[("enforce", true), ("observe", false)]) == Some(false) {
         read.refuse(&read.at(mode), "this version cannot observe: it only enforces", Some("remove `mode: observe`"));
     }
+}
+
+fn lifecycle(read: &mut Reader<'_, '_>, text: Option<&raw::Text>) -> Lifecycle {
+    let words = [Lifecycle::Experimental, Lifecycle::Production, Lifecycle::Deprecated].map(|l| (l.as_str(), l));
+    text.and_then(|text| read.word("lifecycle", text, &words)).unwrap_or_default()
+}
+
+fn replicas_min(read: &mut Reader<'_, '_>, replicas: Option<raw::Replicas>) -> Option<(u32, Position)> {
+    let min = replicas?.min?;
+    let parsed = min.value.parse().ok();
+    if parsed.is_none() {
+        read.refuse(&read.at(&min), format!("replicas.min {:?} is no number", min.value), None);
+    }
+    parsed.map(|n| (n, read.at(&min)))
 }
 
 fn owner(read: &mut Reader<'_, '_>, spec: &ServiceSpec, name: &ServiceRef, at: &Position) -> Option<(TeamName, Position)> {
@@ -249,56 +248,4 @@ fn port(read: &mut Reader<'_, '_>, entry: Spanned<raw::Port>) -> Option<Port> {
     }
     let app_protocol = read.text(p.app_protocol);
     Some(Port { name: name?, port: number?, target_port: target_port?, protocol, app_protocol, at })
-}
-
-fn dependency(read: &mut Reader<'_, '_>, entry: Spanned<raw::Dependency>, name: &ServiceRef) -> Option<Dependency> {
-    let at = read.document.position(entry.referenced);
-    let d = entry.value;
-    let Some(service) = &d.service else {
-        read.refuse(&at, "dependency names no service", Some("write `{ service: NAME }` or `{ service: NAMESPACE/NAME }`"));
-        return None;
-    };
-    let target_at = read.at(service);
-    let target = match ServiceRef::parse_in(&service.value, &name.namespace) {
-        Ok(target) => target,
-        Err(e) => {
-            let help = service.value.contains(':').then_some("a port stands in a field of its own: `{ service: …, port: … }`");
-            read.refuse(&target_at, e.to_string(), help);
-            return None;
-        }
-    };
-    // A port that cannot be read must not become "every port".
-    let port = match &d.port {
-        Some(port) => Some(read.port_ref(port)?),
-        None => None,
-    };
-    let port_at = d.port.as_ref().map(|p| read.at(p));
-    if let Some(http) = &d.http {
-        http_rules(read, http);
-    }
-    Some(Dependency { declared: crate::Dependency { target, port, http: d.http.is_some(), at }, target_at, port_at })
-}
-
-fn http_rules(read: &mut Reader<'_, '_>, http: &Spanned<Vec<raw::HttpRule>>) {
-    let at = read.document.position(http.referenced);
-    if http.value.is_empty() {
-        return read.refuse(&at, "http is empty, which would allow no request", Some("remove it, or say which requests"));
-    }
-    for rule in &http.value {
-        for method in rule.methods.iter().flatten() {
-            if method.value.is_empty() || !method.value.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
-                read.refuse(&read.at(method), format!("method {:?} is no HTTP method in capitals", method.value), None);
-            }
-        }
-        if rule.path.is_some() && rule.path_prefix.is_some() {
-            read.refuse(&at, "an http rule has both path and pathPrefix", Some("give two rules"));
-        }
-        for path in [&rule.path, &rule.path_prefix].into_iter().flatten() {
-            if !path.value.starts_with('/') {
-                read.refuse(&read.at(path), format!("path {:?} does not begin with /", path.value), None);
-            }
-        }
-    }
-    let message = "this version cannot judge HTTP: the whole dependency is denied";
-    read.report.warning(&at, message).help("without `http:` the dependency allows every request to that port");
 }
