@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
@@ -155,14 +156,38 @@ fn kernel_object(run: &mut Run<'_>) -> Result<()> {
 
 fn privileged(run: &mut Run<'_>) -> Result<()> {
     packages::ensure(PACKAGES)?;
-    let test = ["test", "--locked", "-p", "weft-tests"];
+    let args = privileged_args(&test_names(&process::root().join("tests/tests"))?, run.args);
     if let Some(object) = &run.rebuilt {
         println!("    first on {}", object.display());
         process::run(process::cargo(["build", "--locked"]).env("WEFT_BPF_OBJECT", object))?;
-        process::run(process::cargo(test).args(run.args).env("WEFT_BPF_OBJECT", object))?;
+        process::run(process::cargo(&args).env("WEFT_BPF_OBJECT", object))?;
     }
     demo::build()?;
-    process::run(process::cargo(test).args(run.args))
+    process::run(&mut process::cargo(&args))
+}
+
+/// The whole workspace is selected and the tests by name, because `-p weft-tests` would be another set of features and so another build of
+/// half of the dependencies.
+fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = ["test", "--locked", "--workspace", "--no-fail-fast"].map(str::to_owned).into();
+    if !args.iter().any(|arg| arg == "--test" || arg.starts_with("--test=")) {
+        all.extend(tests.iter().map(|name| format!("--test={name}")));
+    }
+    all.extend(args.iter().cloned());
+    all
+}
+
+/// Names of the test programs in a folder.
+fn test_names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn e2e(_: &mut Run<'_>) -> Result<()> {
@@ -181,6 +206,17 @@ mod tests {
             summary(&report, &["unit"]),
             "  fmt          green        1.2 s\n  tidy         RED          0.3 s\n  unit         not run\n  together                  1.5 s"
         );
+    }
+
+    #[test]
+    fn one_test_by_name_or_all() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let check = |args: &str, expect: &str| {
+            assert_eq!(privileged_args(&words("states wire"), &words(args)).join(" "), format!("test --locked --workspace --no-fail-fast {expect}"))
+        };
+        check("", "--test=states --test=wire");
+        check("--test wire", "--test wire");
+        check("-- group", "--test=states --test=wire -- group");
     }
 
     #[test]
