@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     net::{TcpStream, tcp},
+    time::timeout,
 };
 use weft_tunnel::{Event, FRAME_HEADER_BYTES, FrameDecoder, FrameError, ResetReason, data_header, fin};
 
@@ -61,7 +62,7 @@ pub(crate) async fn relay(mut application: TcpStream, tunnel: &mut Tunnel, lease
     };
     // Inside a frame a RESET would be taken for data; there the end of the connection has to say it.
     if let (Some(reason), false) = (farewell, in_frame.load(Ordering::Relaxed)) {
-        let _ = tokio::time::timeout(FAREWELL, tunnel.send_reset(reason)).await;
+        let _ = timeout(FAREWELL, tunnel.send_reset(reason)).await;
     }
     outcome
 }
@@ -79,28 +80,46 @@ async fn carry(application: &mut TcpStream, tunnel: &mut Tunnel, lease: &Lease, 
             biased;
             reason = lease.ended() => return Err(Outcome::Stopped(reason)),
             done = &mut back => { done?; First::Back }
-            done = &mut out => { done?; First::Out(tokio::select! {
-                biased;
-                reason = lease.ended() => return Err(Outcome::Stopped(reason)),
-                done = &mut back => done,
-            }) }
+            done = &mut out => match done {
+                Ok(()) => First::Out(tokio::select! {
+                    biased;
+                    reason = lease.ended() => return Err(Outcome::Stopped(reason)),
+                    done = &mut back => done,
+                }),
+                Err(failed) => return Err(last_words(failed, async { back.await.err() }).await),
+            }
         }
     };
-    match first {
-        First::Out(done) => done,
-        // The other side has said FIN, but may still say RESET. Outward comes first: once it has sent its FIN, what arrives is not ours.
-        First::Back => tokio::select! {
-            biased;
-            done = &mut out => done,
-            reason = lease.ended() => Err(Outcome::Stopped(reason)),
-            outcome = after_fin(&mut from_tunnel, &mut decoder, unread) => Err(outcome),
+    if let First::Out(done) = first {
+        return done;
+    }
+    // The other side has said FIN, but may still say RESET. Outward comes first: once it has sent its FIN, what arrives is not ours.
+    let mut rest = pin!(after_fin(&mut from_tunnel, &mut decoder, unread));
+    tokio::select! {
+        biased;
+        done = &mut out => match done {
+            Ok(()) => Ok(()),
+            Err(failed) => Err(last_words(failed, async { Some(rest.await) }).await),
         },
+        reason = lease.ended() => Err(Outcome::Stopped(reason)),
+        outcome = &mut rest => Err(outcome),
     }
 }
 
 enum First {
     Out(Result<(), Outcome>),
     Back,
+}
+
+/// A write into a tunnel that the other side has reset fails before the reset is read; but it has arrived, and says more.
+async fn last_words(failed: Outcome, reading: impl Future<Output = Option<Outcome>>) -> Outcome {
+    if !matches!(failed, Outcome::Broken(_)) {
+        return failed;
+    }
+    match timeout(FAREWELL, reading).await {
+        Ok(Some(said @ Outcome::Peer(_))) => said,
+        _ => failed,
+    }
 }
 
 async fn outward(application: &mut tcp::ReadHalf<'_>, tunnel: &mut WriteHalf<&mut Stream>, carried: &AtomicU64, in_frame: &AtomicBool) -> Result<(), Outcome> {
