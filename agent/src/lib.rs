@@ -9,6 +9,8 @@ pub mod holder;
 pub mod hosts;
 pub mod limits;
 pub mod mesh;
+pub mod metrics;
+pub mod node;
 pub mod proxy;
 pub mod snapshots;
 pub mod warnings;

@@ -33,6 +33,10 @@ pub const RING_POLL: Duration = Duration::from_secs(1);
 
 /// How often cgroups and namespaces of workloads are looked at; a vanished one is withdrawn well within a second.
 pub const WORKLOAD_SWEEP: Duration = Duration::from_millis(250);
+/// How long a live workload may take to be enrolled; then it is given up, and who added it is told why.
+pub const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the holder and the workloads file are looked at.
+pub const MAINTENANCE: Duration = Duration::from_secs(1);
 /// How often a workload's addresses, and what the kernel holds of it, are read back.
 pub const READ_BACK: Duration = Duration::from_secs(5);
 /// How often attestation records that no accept took are swept, and how old they are then.

@@ -44,6 +44,13 @@ struct State {
     envelope: Option<Arc<Envelope>>,
 }
 
+/// What was in force before a revision.
+pub struct Before {
+    previous: Option<Arc<Index>>,
+    index: Option<Arc<Index>>,
+    envelope: Option<Arc<Envelope>>,
+}
+
 /// A certificate and when the next one is asked for.
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -209,11 +216,21 @@ impl Mesh {
         !expired.is_empty()
     }
 
-    /// Puts a revision in force for all who ask; the kernel has it already.
-    pub fn set_snapshot(&self, index: Arc<Index>, envelope: Envelope) {
+    /// Puts a revision in force for all who ask; returns what was before.
+    pub fn set_snapshot(&self, index: Arc<Index>, envelope: Envelope) -> Before {
         let mut state = self.write();
+        let before = Before { previous: state.previous.clone(), index: state.index.clone(), envelope: state.envelope.clone() };
         state.previous = state.index.replace(index);
         state.envelope = Some(Arc::new(envelope));
+        drop(state);
+        self.tick();
+        before
+    }
+
+    /// Takes a revision back that the kernel would not have.
+    pub fn restore_snapshot(&self, before: Before) {
+        let mut state = self.write();
+        (state.previous, state.index, state.envelope) = (before.previous, before.index, before.envelope);
         drop(state);
         self.tick();
     }

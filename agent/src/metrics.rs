@@ -1,0 +1,137 @@
+//! What is counted. Every label is a closed set of words, or the name of a service that this node runs.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+use weft_types::{Path, Reason, Verdict};
+
+use crate::{
+    flows::Record,
+    proxy::{End, Measure, Point},
+};
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Count<const N: usize> = Family<Labels<N>, Counter>;
+
+/// Written as things happen.
+#[derive(Default)]
+pub struct Metrics {
+    decisions: Count<4>,
+    proxied: Count<1>,
+    ended: Count<2>,
+    refused: Count<2>,
+    bytes: Count<2>,
+    handshakes: Count<2>,
+    pool: Count<1>,
+    ring_events: Counter,
+    snapshots: Count<1>,
+    svids: Count<1>,
+}
+
+/// Read at each scrape.
+#[derive(Default)]
+pub struct Gauges {
+    pub revision: Gauge,
+    pub kernel_revision: Gauge,
+    pub live: Gauge,
+    pub flows_kept: Gauge,
+    pub bridge_connected: Gauge,
+    pub holder_connected: Gauge,
+    pub warnings: Gauge,
+    pub workloads: Family<Labels<1>, Gauge>,
+    pub svid_seconds: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    pub kernel: Family<Labels<1>, Gauge>,
+}
+
+impl Metrics {
+    pub fn register(&self, r: &mut Registry) {
+        r.register("weft_decisions", "Decisions of the kernel programs, by where, verdict, reason and path", self.decisions.clone());
+        r.register("weft_flow_events", "Events read from the kernel's flow ring", self.ring_events.clone());
+        r.register("weft_proxy_opened", "Connections that the proxy began to carry", self.proxied.clone());
+        r.register("weft_proxy_ended", "Connections that the proxy carried to their end, by how they ended", self.ended.clone());
+        r.register("weft_proxy_refused", "Connections that the proxy refused, by reason", self.refused.clone());
+        r.register_with_unit("weft_proxy_carried", "Bytes of applications that the proxy carried", Unit::Bytes, self.bytes.clone());
+        r.register("weft_tunnel_handshakes", "TLS handshakes of tunnels", self.handshakes.clone());
+        r.register("weft_tunnel_pool", "Connections that found a warm tunnel, and those that did not", self.pool.clone());
+        r.register("weft_snapshots", "Snapshots received, by what became of them", self.snapshots.clone());
+        r.register("weft_svids", "Requests for SVIDs, by their outcome", self.svids.clone());
+    }
+
+    pub fn event(&self, record: &Record) {
+        self.ring_events.inc();
+        let labels = [
+            ("point", record.point.as_str()),
+            ("verdict", verdict(record.verdict)),
+            ("reason", record.reason.as_str()),
+            ("path", record.path.map_or("none", Path::as_str)),
+        ];
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    pub fn measure(&self, what: Measure) {
+        match what {
+            Measure::Opened(point) => drop(self.proxied.get_or_create(&[("point", point.as_str())]).inc()),
+            Measure::Closed { point, bytes_out, bytes_in, end } => {
+                self.ended.get_or_create(&[("point", point.as_str()), ("end", ending(end))]).inc();
+                self.carried(point, "out", bytes_out);
+                self.carried(point, "in", bytes_in);
+            }
+            Measure::Refused { point, reason } => self.count_refused(point, reason),
+            Measure::Handshake { point, ok } => {
+                self.handshakes.get_or_create(&[("point", point.as_str()), ("outcome", if ok { "ok" } else { "failed" })]).inc();
+            }
+            Measure::Pool { hit } => drop(self.pool.get_or_create(&[("outcome", if hit { "warm" } else { "cold" })]).inc()),
+        }
+    }
+
+    pub fn snapshot(&self, applied: bool) {
+        self.snapshots.get_or_create(&[("outcome", if applied { "applied" } else { "refused" })]).inc();
+    }
+
+    pub fn svid(&self, issued: bool) {
+        self.svids.get_or_create(&[("outcome", if issued { "issued" } else { "failed" })]).inc();
+    }
+
+    fn carried(&self, point: Point, direction: &'static str, bytes: u64) {
+        self.bytes.get_or_create(&[("point", point.as_str()), ("direction", direction)]).inc_by(bytes);
+    }
+
+    fn count_refused(&self, point: Point, reason: Reason) {
+        self.refused.get_or_create(&[("point", point.as_str()), ("reason", reason.as_str())]).inc();
+    }
+}
+
+impl Gauges {
+    pub fn register(&self, r: &mut Registry) {
+        r.register("weft_revision", "Revision that the agent holds; 0: none", self.revision.clone());
+        r.register("weft_kernel_revision", "Revision in force, read back from the kernel", self.kernel_revision.clone());
+        r.register("weft_proxy_live", "Connections that the proxy carries now", self.live.clone());
+        r.register("weft_flows_kept", "Flow records in memory", self.flows_kept.clone());
+        r.register("weft_bridge_connected", "1: the stream from the IAM bridge is up", self.bridge_connected.clone());
+        r.register("weft_holder_connected", "1: a holder keeps the listeners", self.holder_connected.clone());
+        r.register("weft_warnings", "Things that are not as they should be; see weft status", self.warnings.clone());
+        r.register("weft_workloads", "Workloads of this node, by class", self.workloads.clone());
+        r.register_with_unit("weft_svid_remaining", "Time until the SVID of a service ends", Unit::Seconds, self.svid_seconds.clone());
+        r.register("weft_kernel_counter", "Counters of the kernel programs since their tables were made", self.kernel.clone());
+    }
+}
+
+fn verdict(v: Verdict) -> &'static str {
+    match v {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    }
+}
+
+fn ending(end: End) -> &'static str {
+    match end {
+        End::Finished => "finished",
+        End::Reset => "reset",
+        End::Revoked => "revoked",
+        End::Shutdown => "shutdown",
+        End::Broken => "broken",
+    }
+}

@@ -1,0 +1,217 @@
+//! How a workload is enrolled: the kernel's tables, the listeners and their duplicates, the proxy that serves them. Calls block.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, TcpListener},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+    time::SystemTime,
+};
+
+use tokio::runtime::Handle;
+use tracing::warn;
+use weft_kernel::{Enrolment, Kernel, Listeners, cgroup, listeners, netns::Netns};
+use weft_types::{ServiceId, ServiceRef};
+
+use crate::{
+    holder::{Key, Link, Role},
+    mesh::{Chain, Mesh},
+    proxy::{LocalWorkload, Proxy, Serving},
+    warnings::{Topic, Warnings},
+    workloads::{Instance, Plumbing, Spec, save_live},
+};
+
+/// The open namespaces of enrolled workloads, by the agent's number of the instance.
+#[derive(Debug, Default)]
+pub struct Namespaces(RwLock<HashMap<u32, Netns>>);
+
+impl Namespaces {
+    pub fn get(&self, number: u32) -> Option<Netns> {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).get(&number).cloned()
+    }
+
+    fn insert(&self, number: u32, netns: Netns) {
+        self.0.write().unwrap_or_else(|e| e.into_inner()).insert(number, netns);
+    }
+
+    fn remove(&self, number: u32) {
+        self.0.write().unwrap_or_else(|e| e.into_inner()).remove(&number);
+    }
+}
+
+pub struct NodePlumbing {
+    pub kernel: Arc<Kernel>,
+    pub proxy: Proxy,
+    pub mesh: Arc<Mesh>,
+    pub holder: Arc<Link>,
+    pub namespaces: Arc<Namespaces>,
+    pub warnings: Arc<Warnings>,
+    pub runtime: Handle,
+    /// Where live workloads are kept.
+    pub live_file: PathBuf,
+    /// The number of the last instance.
+    pub last: u32,
+}
+
+/// One workload's open namespace and listeners.
+pub struct Held {
+    number: u32,
+    cgroup: PathBuf,
+    netns: Netns,
+    capture: TcpListener,
+    tunnel: TcpListener,
+    serving: Vec<Serving>,
+    /// As the kernel was told last.
+    identity: ServiceId,
+    addresses: Vec<IpAddr>,
+}
+
+impl Held {
+    fn enrolment(&self) -> Enrolment<'_> {
+        Enrolment { number: self.number, identity: self.identity, cgroup: self.cgroup.clone(), netns: &self.netns, addresses: self.addresses.clone() }
+    }
+
+    fn listeners(&self) -> [(Key, &TcpListener); 2] {
+        [(self.key(Role::Capture), &self.capture), (self.key(Role::Tunnel), &self.tunnel)]
+    }
+
+    fn key(&self, role: Role) -> Key {
+        Key { role, netns: self.netns.cookie() }
+    }
+}
+
+impl NodePlumbing {
+    fn listener(&self, netns: &Netns, role: Role) -> io::Result<TcpListener> {
+        let key = Key { role, netns: netns.cookie() };
+        if let Some(held) = self.holder.get(key) {
+            let listener = TcpListener::from(held);
+            listener.set_nonblocking(true)?;
+            return Ok(listener);
+        }
+        let listener = match role {
+            Role::Capture => listeners::open_capture(netns),
+            Role::Tunnel => listeners::open_tunnel(netns),
+        }?;
+        self.holder.put(key, &listener);
+        Ok(listener)
+    }
+
+    /// Accepts from both listeners as the workload that `held` is now.
+    fn serve(&self, spec: &Spec, held: &mut Held) -> io::Result<()> {
+        self.stop(held);
+        let workload = Arc::new(LocalWorkload {
+            uid: spec.uid.clone(),
+            service: held.identity,
+            number: held.number,
+            netns_cookie: held.netns.cookie(),
+            addresses: held.addresses.clone(),
+        });
+        let _runtime = self.runtime.enter();
+        held.serving.push(self.proxy.serve_capture(workload.clone(), held.capture.try_clone()?)?);
+        held.serving.push(self.proxy.serve_tunnel(workload, held.tunnel.try_clone()?)?);
+        Ok(())
+    }
+
+    fn stop(&self, held: &mut Held) {
+        for serving in held.serving.drain(..) {
+            self.runtime.block_on(serving.stop());
+        }
+    }
+}
+
+impl Plumbing for NodePlumbing {
+    type Held = Held;
+
+    fn look(&self, spec: &Spec) -> Result<Instance, String> {
+        let cgroup = cgroup::id(&spec.cgroup).map_err(|e| absent("cgroup", &spec.cgroup, &e))?;
+        let netns = fs::metadata(&spec.netns).map_err(|e| absent("network namespace", &spec.netns, &e))?.ino();
+        Ok(Instance { cgroup, netns })
+    }
+
+    fn open(&mut self, spec: &Spec) -> Result<Held, String> {
+        let netns = Netns::open(&spec.netns).map_err(|e| format!("network namespace {} cannot be opened: {e}", spec.netns.display()))?;
+        let listener = |role| self.listener(&netns, role).map_err(|e| format!("no listener in network namespace {}: {e}", spec.netns.display()));
+        let (capture, tunnel) = (listener(Role::Capture)?, listener(Role::Tunnel)?);
+        self.last += 1;
+        let (number, cgroup) = (self.last, spec.cgroup.clone());
+        Ok(Held { number, cgroup, netns, capture, tunnel, serving: Vec::new(), identity: ServiceId(0), addresses: Vec::new() })
+    }
+
+    fn cookie(&self, held: &Held) -> u64 {
+        held.netns.cookie()
+    }
+
+    fn addresses(&self, held: &Held) -> Result<Vec<IpAddr>, String> {
+        let mut addresses = held.netns.addresses().map_err(|e| format!("network namespace {}: addresses: {e}", held.netns.path().display()))?;
+        addresses.truncate(weft_kernel::limits::ADDRESSES_MAX);
+        Ok(addresses)
+    }
+
+    fn enrol(&mut self, spec: &Spec, held: &mut Held, service: ServiceId, addresses: &[IpAddr]) -> Result<(), String> {
+        let changed = held.identity != service || held.addresses != addresses || held.serving.is_empty();
+        (held.identity, held.addresses) = (service, addresses.to_vec());
+        if changed {
+            self.namespaces.insert(held.number, held.netns.clone());
+            self.serve(spec, held).map_err(|e| format!("its listeners cannot be served: {e}"))?;
+        }
+        let enrolment = held.enrolment();
+        self.kernel.enrol(&enrolment, Listeners { capture: held.capture.as_fd(), tunnel: held.tunnel.as_fd() }).map_err(|e| Chain(&e).to_string())?;
+        self.kernel.read_back(&enrolment)
+    }
+
+    fn read_back(&self, held: &Held) -> Result<(), String> {
+        self.kernel.read_back(&held.enrolment())
+    }
+
+    fn withdraw(&mut self, spec: &Spec, mut held: Held) {
+        if let Err(error) = self.kernel.withdraw(&held.enrolment()) {
+            warn!(workload = %spec.uid, error = %Chain(&error), "the kernel keeps a part of a workload that is gone");
+        }
+        self.stop(&mut held);
+        self.proxy.forget(held.number);
+        self.namespaces.remove(held.number);
+        for (key, _) in held.listeners() {
+            self.holder.drop_key(key);
+        }
+    }
+
+    fn admit(&self, service: &ServiceRef) -> Result<ServiceId, String> {
+        self.mesh.admit(service, SystemTime::now())
+    }
+
+    fn withdraw_others(&mut self, keep: &[(&Spec, &Held)]) {
+        let enrolments: Vec<Enrolment<'_>> = keep.iter().map(|(_, held)| held.enrolment()).collect();
+        match self.kernel.withdraw_others(&enrolments.iter().collect::<Vec<_>>()) {
+            Ok(0) => {}
+            Ok(gone) => warn!(gone, "workloads of an earlier agent are withdrawn"),
+            Err(error) => warn!(error = %Chain(&error), "workloads of an earlier agent cannot be withdrawn"),
+        }
+        let kept: Vec<Key> = keep.iter().flat_map(|(_, held)| held.listeners().map(|(key, _)| key)).collect();
+        self.holder.list().into_iter().filter(|key| !kept.contains(key)).for_each(|key| self.holder.drop_key(key));
+    }
+
+    fn maintain(&mut self, held: &[(&Spec, &Held)]) {
+        let listeners: Vec<(Key, &dyn std::os::fd::AsFd)> =
+            held.iter().flat_map(|(_, h)| h.listeners()).map(|(key, l)| (key, l as &dyn std::os::fd::AsFd)).collect();
+        self.holder.maintain(&listeners, &self.warnings);
+    }
+
+    fn save(&self, specs: &mut dyn Iterator<Item = &Spec>) {
+        match save_live(&self.live_file, specs) {
+            Ok(()) => self.warnings.clear(Topic::LiveWorkloads),
+            Err(e) => {
+                let text = format!("live workloads are not on disk, so a restart forgets them: {}: {e}", self.live_file.display());
+                self.warnings.set(Topic::LiveWorkloads, vec![text]);
+            }
+        }
+    }
+}
+
+fn absent(what: &str, path: &Path, e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::NotFound => format!("{what} {} is not there", path.display()),
+        _ => format!("{what} {}: {e}", path.display()),
+    }
+}
