@@ -48,6 +48,12 @@ impl Svid {
         Ok(Self { id, chain, key: Zeroizing::new(key), not_before, not_after, serial, certified: Arc::new(certified) })
     }
 
+    /// Serial number (hex) and end of a certificate that somebody else holds.
+    pub fn describe(certificate: &CertificateDer<'_>) -> Result<(String, SystemTime), PeerError> {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| PeerError::Unreadable)?;
+        Ok((ca::hex(parsed.raw_serial()), parsed.validity().not_after.to_datetime().into()))
+    }
+
     /// For a resolver that presents this SVID.
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         self.certified.clone()

@@ -1,0 +1,235 @@
+//! The configuration file, read once: what was written becomes what the bridge runs on, and unknown fields are refused.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Component, Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+use weft_telemetry::LogFormat;
+
+use crate::limits;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Keys and database; the bridge's alone.
+    pub state_dir: PathBuf,
+    /// The catalog's directory.
+    pub catalog: PathBuf,
+    /// For nodes. Port 0: the kernel chooses, and the bridge prints it.
+    pub listen: SocketAddr,
+    /// For people on this machine.
+    pub admin_socket: PathBuf,
+    pub svid_ttl: Duration,
+    pub node_cert_ttl: Duration,
+    pub metrics: Option<SocketAddr>,
+    pub log_level: String,
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("cannot read configuration {file}: is it there, and may this user read it?")]
+    Read { file: PathBuf, source: std::io::Error },
+    #[error("configuration {file} is larger than {} bytes", limits::CONFIG_MAX_BYTES)]
+    TooLarge { file: PathBuf },
+    #[error("configuration {file}: {message}")]
+    Syntax { file: PathBuf, message: String },
+    #[error("configuration {file}: field {field}: {problem}")]
+    Field { file: PathBuf, field: &'static str, problem: String },
+}
+
+impl Config {
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let fail = |source| ConfigError::Read { file: file.to_owned(), source };
+        if std::fs::metadata(file).map_err(fail)?.len() > limits::CONFIG_MAX_BYTES {
+            return Err(ConfigError::TooLarge { file: file.to_owned() });
+        }
+        Self::parse(file, &std::fs::read_to_string(file).map_err(fail)?)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::Syntax { file: file.to_owned(), message: e.to_string().trim_end().to_owned() })?;
+        raw.validate(file)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default = "default_state_dir")]
+    state_dir: PathBuf,
+    #[serde(default = "default_catalog")]
+    catalog: PathBuf,
+    #[serde(default = "default_listen")]
+    listen: String,
+    #[serde(default = "default_admin_socket")]
+    admin_socket: PathBuf,
+    svid_ttl: Option<String>,
+    node_cert_ttl: Option<String>,
+    #[serde(default)]
+    metrics: RawMetrics,
+    #[serde(default)]
+    log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    level: Option<String>,
+    format: Option<String>,
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/weft/bridge".into()
+}
+
+fn default_catalog() -> PathBuf {
+    "/etc/weft/catalog".into()
+}
+
+fn default_listen() -> String {
+    "0.0.0.0:15012".into()
+}
+
+fn default_admin_socket() -> PathBuf {
+    "/run/weft/bridge.sock".into()
+}
+
+impl Raw {
+    fn validate(self, file: &Path) -> Result<Config, ConfigError> {
+        let at = Fields { file };
+        Ok(Config {
+            state_dir: at.absolute("state_dir", self.state_dir)?,
+            catalog: at.absolute("catalog", self.catalog)?,
+            listen: at.parse("listen", &self.listen, "an address with a port, as in \"0.0.0.0:15012\"")?,
+            admin_socket: at.socket("admin_socket", self.admin_socket)?,
+            svid_ttl: at.ttl("svid_ttl", self.svid_ttl, limits::SVID_TTL)?,
+            node_cert_ttl: at.ttl("node_cert_ttl", self.node_cert_ttl, limits::NODE_CERT_TTL)?,
+            metrics: self.metrics.listen.map(|l| at.parse("metrics.listen", &l, "an address with a port, as in \"127.0.0.1:15021\"")).transpose()?,
+            log_format: self.log.format.map_or(Ok(LogFormat::default()), |f| at.parse("log.format", &f, "\"text\" or \"json\""))?,
+            log_level: self.log.level.unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+}
+
+/// Turns a wrong value into an error that names file and field.
+struct Fields<'a> {
+    file: &'a Path,
+}
+
+impl Fields<'_> {
+    fn wrong(&self, field: &'static str, problem: String) -> ConfigError {
+        ConfigError::Field { file: self.file.to_owned(), field, problem }
+    }
+
+    fn parse<T: FromStr>(&self, field: &'static str, value: &str, wanted: &str) -> Result<T, ConfigError>
+    where
+        T::Err: fmt::Display,
+    {
+        value.parse().map_err(|e| self.wrong(field, format!("{value:?} is not {wanted} ({e})")))
+    }
+
+    fn absolute(&self, field: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+        let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        if path.is_absolute() && plain && path.parent().is_some() {
+            return Ok(path);
+        }
+        Err(self.wrong(field, format!("{} must be an absolute path without '..'", path.display())))
+    }
+
+    /// The kernel's bound for a socket's path is 108 bytes.
+    fn socket(&self, field: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+        let path = self.absolute(field, path)?;
+        if path.as_os_str().len() > 90 {
+            return Err(self.wrong(field, format!("{} is longer than 90 bytes, too long for a socket", path.display())));
+        }
+        Ok(path)
+    }
+
+    fn ttl(&self, field: &'static str, value: Option<String>, default: Duration) -> Result<Duration, ConfigError> {
+        use weft_identity::limits::{TTL_MAX, TTL_MIN};
+        let Some(value) = value else { return Ok(default) };
+        let ttl = parse_duration(&value).map_err(|e| self.wrong(field, e.to_string()))?;
+        if ttl < TTL_MIN || ttl > TTL_MAX {
+            return Err(self.wrong(field, format!("{value:?} is not between {} s and {} days", TTL_MIN.as_secs(), TTL_MAX.as_secs() / 86_400)));
+        }
+        Ok(ttl)
+    }
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no duration: write a number and s, m, h or d, as in \"90s\" or \"24h\"")]
+pub struct ParseDurationError(String);
+
+/// Reads `90s`, `15m`, `24h` or `7d`.
+pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
+    let bad = || ParseDurationError(text.chars().take(40).collect());
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    // No sign and no blank, which `u64::from_str` would half accept.
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let number: u64 = if digits { number.parse().map_err(|_| bad())? } else { return Err(bad()) };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/x.toml"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn silence_means_the_defaults_and_every_field_is_read() {
+        let silent = parse("").unwrap();
+        assert_eq!((silent.listen.port(), silent.svid_ttl, silent.metrics), (15012, Duration::from_secs(86_400), None));
+        let full = "state_dir = \"/s\"\ncatalog = \"/c\"\nlisten = \"127.0.0.1:0\"\nadmin_socket = \"/a.sock\"\nsvid_ttl = \"60s\"\nnode_cert_ttl = \"2h\"\n\
+                    [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n";
+        let full = parse(full).unwrap();
+        assert_eq!((full.state_dir, full.catalog, full.admin_socket), ("/s".into(), "/c".into(), "/a.sock".into()));
+        assert_eq!((full.svid_ttl.as_secs(), full.node_cert_ttl.as_secs(), full.log_format), (60, 7200, LogFormat::Json));
+    }
+
+    #[test]
+    fn wrong_values_name_their_field() {
+        for (text, words) in [
+            ("state = \"/s\"", "unknown field `state`"),
+            ("state_dir = \"s\"", "field state_dir: s must be an absolute path"),
+            ("listen = \"here\"", "field listen"),
+            ("svid_ttl = \"59s\"", "field svid_ttl: \"59s\" is not between 60 s and 90 days"),
+            ("svid_ttl = \"soon\"", "field svid_ttl: \"soon\" is no duration"),
+            ("[log]\nformat = \"xml\"", "field log.format"),
+            (&format!("admin_socket = \"/{}\"", "a".repeat(100)), "too long for a socket"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_number_and_a_unit() {
+        assert_eq!(parse_duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for bad in ["", "s", "5", "-5s", "+5s", " 5s", "5 s", "1.5h", "5é", "99999999999999999999s", "9999999999999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

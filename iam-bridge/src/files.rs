@@ -1,0 +1,211 @@
+//! The state directory and the admin socket: never half-written, never another user's.
+
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock, statvfs};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::limits;
+
+/// The state directory, held for this process alone.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    /// The lock ends with the process, however it ends.
+    _lock: File,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum FileError {
+    #[error("cannot {verb} {path}{}", hint(.source))]
+    Io { verb: &'static str, path: PathBuf, source: io::Error },
+    #[error("state_dir {0} is in use by another weft-iam-bridge")]
+    Locked(PathBuf),
+    #[error("state_dir {path} has {free} bytes free, the bridge needs {}", limits::STATE_FREE_MIN_BYTES)]
+    NoSpace { path: PathBuf, free: u64 },
+    #[error("{path} may be read by others than its owner: its secrets may be known; chmod 600 {path} if you are sure they are not")]
+    Readable { path: PathBuf },
+    #[error("another program answers on the admin socket {0}")]
+    SocketHeld(PathBuf),
+    #[error("{0} is in the way: it is no socket, so the bridge does not remove it")]
+    NoSocket(PathBuf),
+}
+
+impl StateDir {
+    /// Makes the directory if needed, closes it to others, and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
+        let io = |verb| move |source| FileError::Io { verb, path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make"))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io("close to others"))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock")).map_err(io("lock"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(FileError::Locked(path.to_owned())),
+            Err(e) => return Err(io("lock")(e.into())),
+        }
+        let space = statvfs(path).map_err(|e| io("measure")(e.into()))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < limits::STATE_FREE_MIN_BYTES {
+            return Err(FileError::NoSpace { path: path.to_owned(), free });
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// `None`: there is no such file.
+    pub(crate) fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, FileError> {
+        let path = self.file(name);
+        let io = |source| FileError::Io { verb: "read", path: path.clone(), source };
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io)?,
+        };
+        if file.metadata().map_err(io)?.mode() & 0o077 != 0 {
+            return Err(FileError::Readable { path });
+        }
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(io)?;
+        Ok(Some(text))
+    }
+
+    pub(crate) fn write_secret(&self, name: &str, content: &[u8]) -> Result<(), FileError> {
+        write_secret(&self.file(name), content)
+    }
+}
+
+/// Replaces `path` whole, for its owner's eyes only: written beside it, brought to disk, renamed. After a crash there is the old content or the new one.
+pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let io = |source| FileError::Io { verb: "write", path: path.to_owned(), source };
+    let beside = beside(path);
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        File::open(parent(path))?.sync_all()
+    };
+    // What a crash left behind is nobody's.
+    let _ = std::fs::remove_file(&beside);
+    write().map_err(|e| {
+        let _ = std::fs::remove_file(&beside);
+        io(e)
+    })
+}
+
+/// Makes a unix socket that only this user may use, from its first moment on: it is bound in a closed directory and moved into place.
+pub(crate) fn bind_private(path: &Path) -> Result<UnixListener, FileError> {
+    let io = |source| FileError::Io { verb: "make the socket", path: path.to_owned(), source };
+    clear_stale(path)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(parent(path)).map_err(io)?;
+    let dir = beside(path);
+    let _ = std::fs::remove_file(dir.join("s"));
+    let _ = std::fs::remove_dir(&dir);
+    DirBuilder::new().mode(0o700).create(&dir).map_err(io)?;
+    let inner = dir.join("s");
+    let bound = UnixListener::bind(&inner).and_then(|listener| {
+        std::fs::set_permissions(&inner, Permissions::from_mode(0o600))?;
+        std::fs::rename(&inner, path)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    if bound.is_err() {
+        let _ = std::fs::remove_file(&inner);
+    }
+    let _ = std::fs::remove_dir(&dir);
+    bound.map_err(io)
+}
+
+/// A socket of a bridge that is gone may be replaced, nothing else.
+fn clear_stale(path: &Path) -> Result<(), FileError> {
+    match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(FileError::Io { verb: "look at", path: path.to_owned(), source }),
+        Ok(meta) if !meta.file_type().is_socket() => Err(FileError::NoSocket(path.to_owned())),
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(FileError::SocketHeld(path.to_owned())),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A hidden name in the same directory, so that a rename stays within one file system.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": the file system is full",
+        io::ErrorKind::ReadOnlyFilesystem => ": the file system is read-only",
+        io::ErrorKind::PermissionDenied => ": this user may not",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn secrets_are_for_their_owner_and_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        assert_eq!(mode(&dir.path().join("state")), 0o700);
+        assert!(state.read_secret("key").unwrap().is_none());
+        state.write_secret("key", b"one").unwrap();
+        state.write_secret("key", b"two").unwrap();
+        assert_eq!(state.read_secret("key").unwrap().unwrap().as_str(), "two");
+        assert_eq!(mode(&state.file("key")), 0o600);
+        std::fs::set_permissions(state.file("key"), Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(state.read_secret("key"), Err(FileError::Readable { .. })));
+    }
+
+    #[test]
+    fn one_bridge_holds_a_state_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(dir.path()).unwrap();
+        assert!(matches!(StateDir::open(dir.path()), Err(FileError::Locked(_))));
+        drop(first);
+        assert!(StateDir::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_socket_is_private_and_only_an_abandoned_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/b.sock");
+        let held = bind_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(matches!(bind_private(&path), Err(FileError::SocketHeld(_))));
+        drop(held);
+        assert!(bind_private(&path).is_ok());
+        assert_eq!(std::fs::read_dir(dir.path().join("run")).unwrap().count(), 1);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "mine").unwrap();
+        assert!(matches!(bind_private(&file), Err(FileError::NoSocket(_))));
+    }
+}

@@ -1,0 +1,108 @@
+//! From a configuration to a running bridge. Whatever is missing is said before anything is served.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
+
+use anyhow::{Context as _, Result};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use weft_telemetry::{Probes, render, serve_http};
+
+use crate::{
+    Config,
+    control::{CatalogProblem, Control, Parts, Shared, Ttls, trust_domain},
+    files::{StateDir, bind_private},
+    keys, limits,
+    metrics::Metrics,
+    server::{self, OwnCertificate},
+    store::Store,
+    watch,
+};
+
+/// A bridge at work.
+pub struct Running {
+    /// Where nodes reach it.
+    pub nodes: SocketAddr,
+    pub metrics: Option<SocketAddr>,
+    pub admin_socket: PathBuf,
+    control: Shared,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _metrics: Option<weft_telemetry::Server>,
+    _state: StateDir,
+}
+
+/// Opens everything that the configuration names, then serves.
+///
+/// # Errors
+/// In words for the person who starts it: the chain of causes is the message.
+pub async fn start(config: Config) -> Result<Running> {
+    let now = SystemTime::now();
+    let state = StateDir::open(&config.state_dir)?;
+    let metrics = Arc::new(Metrics::default());
+    let (seen, control, own) = open(&config, &state, metrics.clone(), now)?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| held(config.listen))?;
+    let nodes = listener.local_addr()?;
+    let endpoint = match config.metrics {
+        None => None,
+        Some(addr) => Some(serve_http(addr, probes(&metrics)).await?),
+    };
+    let admin = bind_private(&config.admin_socket)?;
+    let admin = tokio::net::UnixListener::from_std(admin).context("the admin socket cannot be used")?;
+
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    tasks.spawn(server::serve_nodes(listener, control.clone(), own.clone(), metrics, stop.clone()));
+    tasks.spawn(server::serve_admin(admin, control.clone(), stop.clone()));
+    tasks.spawn(own.renew(control.clone(), stop.clone()));
+    tasks.spawn(watch::watch(config.catalog, seen, control.clone(), stop.clone()));
+    let metrics = endpoint.as_ref().map(weft_telemetry::Server::addr);
+    Ok(Running { nodes, metrics, admin_socket: config.admin_socket, control, stop, tasks, _metrics: endpoint, _state: state })
+}
+
+impl Running {
+    /// Ends every stream with a reason, then everything else.
+    pub async fn stop(mut self) {
+        self.control.with(|c| c.end_all()).await;
+        self.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limits::STOP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        let _ = std::fs::remove_file(&self.admin_socket);
+    }
+
+    /// Returns when a part of the bridge has ended by itself, which none should.
+    pub async fn failed(&mut self) {
+        self.tasks.join_next().await;
+    }
+}
+
+fn open(config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(u64, Shared, Arc<OwnCertificate>)> {
+    let store = Store::open(&state.file("bridge.db"))?;
+    let (seen, catalog) = watch::read(&config.catalog);
+    let domain = trust_domain(&store, &catalog).map_err(|p| broken(config, p))?;
+    let ca = keys::ca(state, &domain, now)?;
+    let own = OwnCertificate::new(&ca, &ca.bundle()?, now)?;
+    let signing = keys::snapshot_key(state)?;
+    let ttls = Ttls { svid: config.svid_ttl, node: config.node_cert_ttl };
+    let control = Control::open(Parts { store, ca, signing, ttls, metrics }, catalog).map_err(|p| broken(config, p))?;
+    Ok((seen, Shared::new(control), Arc::new(own)))
+}
+
+/// A first start needs a whole catalog: there is nothing to fall back on.
+fn broken(config: &Config, problem: CatalogProblem) -> anyhow::Error {
+    let text = problem.texts().join("\n\n");
+    match problem {
+        CatalogProblem::Findings(_) => anyhow::anyhow!("the catalog {} cannot be used, and no former one is known\n\n{text}", config.catalog.display()),
+        other => anyhow::Error::new(other),
+    }
+}
+
+fn held(addr: SocketAddr) -> String {
+    format!("cannot listen on {addr} for nodes: another program may hold the port (field listen)")
+}
+
+fn probes(metrics: &Arc<Metrics>) -> Probes {
+    let registry = metrics.registry();
+    // Whoever is served here has a snapshot to give.
+    Probes { metrics: Box::new(move || render(&registry)), ready: Box::new(|| Ok(())) }
+}

@@ -1,0 +1,184 @@
+//! What must survive a restart, in SQLite: numbers that were given out, who joined, what nodes run, and the snapshot in force.
+//!
+//! It decides nothing. Every change is durable when its call returns: WAL with a sync at each commit.
+
+mod ids;
+mod nodes;
+mod tokens;
+
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use thiserror::Error;
+use weft_types::Revision;
+
+pub(crate) use ids::TxIds;
+pub(crate) use nodes::{NodeRow, Serial};
+pub(crate) use tokens::TokenRow;
+
+/// Version of the tables.
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE service (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+CREATE TABLE vip (service TEXT NOT NULL PRIMARY KEY, address INTEGER NOT NULL UNIQUE);
+CREATE TABLE rule (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE);
+CREATE TABLE published (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL, service_range TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE token (id TEXT NOT NULL PRIMARY KEY, secret_hash BLOB NOT NULL, node TEXT NOT NULL, may_run TEXT NOT NULL, expires_at INTEGER NOT NULL);
+CREATE TABLE node (name TEXT NOT NULL PRIMARY KEY, may_run TEXT NOT NULL, joined_at INTEGER NOT NULL, last_seen INTEGER NOT NULL, claims TEXT NOT NULL);
+CREATE TABLE node_certificate (serial TEXT NOT NULL PRIMARY KEY, node TEXT NOT NULL, not_after INTEGER NOT NULL);
+CREATE INDEX node_certificate_by_node ON node_certificate (node);
+";
+
+pub(crate) struct Store {
+    db: Connection,
+    path: PathBuf,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("database {path}: the file system is full")]
+    Full { path: PathBuf, source: rusqlite::Error },
+    #[error("database {path} cannot be used")]
+    Sql { path: PathBuf, source: rusqlite::Error },
+    #[error("database {path} has tables of version {found}, this program knows version {SCHEMA}: run the release that wrote it, or a newer one")]
+    Schema { path: PathBuf, found: i64 },
+    #[error("database {path} holds {what} that cannot be read: restore it from a backup")]
+    Content { path: PathBuf, what: String },
+}
+
+/// The snapshot in force, as its payload's bytes.
+pub(crate) struct PublishedRow {
+    pub(crate) revision: Revision,
+    pub(crate) service_range: Ipv4Net,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Store {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let fail = |e| explain(path, e);
+        let mut db = Connection::open(path).map_err(fail)?;
+        db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+        db.pragma_update(None, "foreign_keys", true).map_err(fail)?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+        match found {
+            SCHEMA => {}
+            0 => {
+                tx.execute_batch(TABLES).map_err(fail)?;
+                tx.pragma_update(None, "user_version", SCHEMA).map_err(fail)?;
+            }
+            found => return Err(StoreError::Schema { path: path.to_owned(), found }),
+        }
+        tx.commit().map_err(fail)?;
+        Ok(Self { db, path: path.to_owned() })
+    }
+
+    /// Several changes that are kept together or not at all: not at all unless [`Change::commit`] is called.
+    pub(crate) fn change(&mut self) -> Result<Change<'_>, StoreError> {
+        let path = &self.path;
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| explain(path, e))?;
+        Ok(Change { tx, path })
+    }
+
+    pub(crate) fn published(&self) -> Result<Option<PublishedRow>, StoreError> {
+        let row = self
+            .db
+            .query_row("SELECT revision, service_range, payload FROM published", [], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get(2)?)))
+            .optional()
+            .map_err(|e| explain(&self.path, e))?;
+        let Some((revision, range, payload)) = row else { return Ok(None) };
+        let service_range = range.parse().map_err(|_| self.unreadable(format!("the service range {range:?}")))?;
+        Ok(Some(PublishedRow { revision: Revision(revision.cast_unsigned()), service_range, payload }))
+    }
+
+    fn unreadable(&self, what: String) -> StoreError {
+        StoreError::Content { path: self.path.clone(), what }
+    }
+}
+
+/// A transaction.
+pub(crate) struct Change<'a> {
+    tx: Transaction<'a>,
+    path: &'a Path,
+}
+
+impl Change<'_> {
+    pub(crate) fn commit(self) -> Result<(), StoreError> {
+        let path = self.path;
+        self.tx.commit().map_err(|e| explain(path, e))
+    }
+
+    pub(crate) fn ids(&self) -> TxIds<'_> {
+        TxIds::new(&self.tx)
+    }
+
+    pub(crate) fn publish(&self, row: &PublishedRow) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO published (one, revision, service_range, payload) VALUES (1, ?1, ?2, ?3)
+            ON CONFLICT (one) DO UPDATE SET revision = ?1, service_range = ?2, payload = ?3";
+        self.execute(SQL, params![row.revision.0.cast_signed(), row.service_range.to_string(), row.payload])
+    }
+
+    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
+        let run = || self.tx.prepare_cached(sql)?.execute(params);
+        run().map(drop).map_err(|e| explain(self.path, e))
+    }
+
+    pub(crate) fn fail(&self, error: rusqlite::Error) -> StoreError {
+        explain(self.path, error)
+    }
+}
+
+fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path, source },
+        _ => StoreError::Sql { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uncommitted_change_leaves_nothing_and_a_committed_one_survives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.db");
+        let row = |revision| PublishedRow { revision: Revision(revision), service_range: "100.64.0.0/16".parse().unwrap(), payload: vec![1, 2, 3] };
+        let mut store = Store::open(&path).unwrap();
+        assert!(store.published().unwrap().is_none());
+        store.change().unwrap().publish(&row(7)).unwrap();
+        assert!(store.published().unwrap().is_none());
+        for revision in [7, u64::MAX] {
+            let change = store.change().unwrap();
+            change.publish(&row(revision)).unwrap();
+            change.commit().unwrap();
+            drop(store);
+            store = Store::open(&path).unwrap();
+            assert_eq!(store.published().unwrap().unwrap().revision, Revision(revision));
+        }
+    }
+
+    #[test]
+    fn tables_of_another_version_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.db");
+        Store::open(&path).unwrap().db.pragma_update(None, "user_version", 9).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Schema { found: 9, .. })));
+        let torn = dir.path().join("torn.db");
+        std::fs::write(&torn, [7; 4096]).unwrap();
+        assert!(matches!(Store::open(&torn), Err(StoreError::Sql { .. })));
+    }
+
+    #[test]
+    fn commits_are_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("b.db")).unwrap();
+        let mode: String = store.db.pragma_query_value(None, "journal_mode", |r| r.get(0)).unwrap();
+        let sync: i64 = store.db.pragma_query_value(None, "synchronous", |r| r.get(0)).unwrap();
+        assert_eq!((mode.as_str(), sync), ("wal", 2));
+    }
+}

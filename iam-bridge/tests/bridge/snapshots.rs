@@ -1,0 +1,127 @@
+//! What changes the snapshot, what does not, and what a restart leaves.
+
+use crate::support::{World, hello, service};
+use weft_api::bridge::v1::Hello;
+use weft_policy::{Destination, Index, Query};
+use weft_snapshot::Snapshot;
+use weft_types::{Protocol, Verdict};
+
+fn endpoints(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.endpoints.iter().map(|e| format!("{}/{}", e.node, e.uid)).collect()
+}
+
+#[tokio::test]
+async fn a_report_becomes_an_endpoint_on_every_node() {
+    let world = World::new().await;
+    let (a, b) = (world.join("a", &["shop/*"]).await, world.join("b", &["shop/*"]).await);
+    let (mut to_a, mut to_b) = (a.stream().await, b.stream().await);
+    let before = to_b.snapshot().await;
+    assert_eq!(endpoints(&before), [""; 0]);
+    to_a.report(&[("w", "shop/stock", "10.1.0.1")]).await;
+    let after = to_b.snapshot().await;
+    assert_eq!(endpoints(&after), ["a/w"]);
+    assert_eq!(after.revision.0, before.revision.0 + 1);
+    // The same report again is no change; one address for two workloads is refused where it comes second.
+    to_a.report(&[("w", "shop/stock", "10.1.0.1")]).await;
+    let refused = to_b.report(&[("v", "shop/stock", "10.1.0.1"), ("u", "shop/stock", "100.64.0.9")]).await;
+    assert!(refused[0].reason.contains("virtual IPs") && refused[1].reason.contains("workload w on node a"), "{refused:?}");
+    assert_eq!(world.status().await.revision, after.revision.0);
+    // A node that goes keeps its workloads; a complete report replaces them.
+    drop(to_a);
+    let mut to_a = a.stream().await;
+    assert_eq!(endpoints(&to_a.snapshot().await), ["a/w"]);
+    to_a.report(&[]).await;
+    assert_eq!(endpoints(&to_b.snapshot_when(|s| !endpoints(s).contains(&"a/w".to_owned())).await), ["b/v"]);
+}
+
+#[tokio::test]
+async fn a_catalog_change_is_a_revision_and_a_broken_one_is_not() {
+    let world = World::new().await;
+    let node = world.join("a", &["shop/*"]).await;
+    let mut stream = node.stream().await;
+    let first = stream.snapshot().await;
+    let verdict = |snapshot: &Snapshot| {
+        let index = Index::new(snapshot.clone().into());
+        let id = |name: &str| index.by_ref(&name.parse().unwrap()).unwrap().id;
+        let destination = Destination::Service { id: id("shop/orders"), port: 80 };
+        index.decide(&Query { source: id("shop/stock"), destination, protocol: Protocol::Tcp }).verdict
+    };
+    assert_eq!(verdict(&first), Verdict::Deny);
+
+    world.write("stock.yaml", "kind: [");
+    let broken = world.until("an error is shown", |s| !s.catalog_errors.is_empty()).await;
+    assert!(broken.catalog_errors[0].contains("stock.yaml:1"), "{:?}", broken.catalog_errors);
+    assert_eq!(broken.revision, first.revision.0);
+
+    world.write("stock.yaml", &service("shop/stock", "  dependsOn: [ { service: orders } ]\n"));
+    let second = stream.snapshot().await;
+    assert_eq!(second.revision.0, first.revision.0 + 1);
+    assert_eq!(verdict(&second), Verdict::Allow);
+    assert!(world.status().await.catalog_errors.is_empty());
+
+    // A comment says nothing.
+    world.write("mesh.yaml", &format!("{}# said\n", crate::support::MESH));
+    world.write("other.yaml", &service("shop/billing", ""));
+    let third = stream.snapshot().await;
+    assert_eq!((third.revision.0, third.services.len()), (second.revision.0 + 1, 3));
+    // Numbers and virtual IPs stay.
+    for service in &first.services {
+        let now = third.services.iter().find(|s| s.name == service.name).unwrap();
+        assert_eq!((now.id, now.vip), (service.id, service.vip));
+    }
+}
+
+#[tokio::test]
+async fn a_mesh_keeps_its_trust_domain() {
+    let world = World::new().await;
+    let before = world.status().await.revision;
+    world.write("mesh.yaml", &crate::support::MESH.replace("trustDomain: corp.example", "trustDomain: other.example"));
+    let after = world.until("an error is shown", |s| !s.catalog_errors.is_empty()).await;
+    assert!(after.catalog_errors[0].contains("trust domain other.example"), "{:?}", after.catalog_errors);
+    assert_eq!((after.revision, after.trust_domain.as_str()), (before, "corp.example"));
+}
+
+#[tokio::test]
+async fn a_restart_changes_nothing() {
+    let mut world = World::new().await;
+    let node = world.join("a", &["shop/*"]).await;
+    let mut stream = node.stream().await;
+    stream.report(&[("w", "shop/stock", "10.1.0.1")]).await;
+    let before = world.status().await;
+    world.restart().await;
+    assert_eq!(stream.end().await.code(), tonic::Code::Unavailable);
+    let after = world.status().await;
+    assert_eq!((after.revision, &after.ca_fingerprint), (before.revision, &before.ca_fingerprint));
+    let again = crate::support::Node::client(&world, &node.svid, &node.bundle).await.unwrap();
+    let node = crate::support::Node { client: again, ..node };
+    let snapshot = node.stream().await.snapshot().await;
+    assert_eq!((snapshot.revision.0, endpoints(&snapshot)), (before.revision, vec!["a/w".to_owned()]));
+    assert!(node.issue("shop/stock").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_bridge_that_starts_with_a_broken_catalog_serves_the_last_good_one() {
+    let mut world = World::new().await;
+    let before = world.status().await;
+    world.bridge.take().unwrap().stop().await;
+    let whole = std::fs::read_to_string(world.write("stock.yaml", "")).unwrap() + &service("shop/stock", "");
+    world.write("stock.yaml", "nonsense: true\n");
+    world.start().await;
+    let after = world.status().await;
+    assert_eq!(after.revision, before.revision);
+    assert!(!after.catalog_errors.is_empty());
+    world.write("stock.yaml", &whole);
+    world.until("the errors are gone", |s| s.catalog_errors.is_empty()).await;
+    assert_eq!(world.status().await.revision, before.revision);
+}
+
+#[tokio::test]
+async fn a_node_that_saw_newer_revisions_makes_the_bridge_catch_up() {
+    let world = World::new().await;
+    let node = world.join("a", &[]).await;
+    let own = world.status().await.revision;
+    let mut stream = node.stream_with(Hello { revision: own + 40, ..hello() }).await.unwrap();
+    assert_eq!(stream.snapshot().await.revision.0, own + 41);
+    let absurd = node.stream_with(Hello { revision: u64::MAX, ..hello() }).await.unwrap().snapshot().await;
+    assert_eq!(absurd.revision.0, own + 41);
+}
