@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here decides. The kernel programs and `weft_policy::Index` do; this crate brings them their facts.
 
+pub mod bridge;
 pub mod config;
 pub mod files;
 pub mod flows;

@@ -55,8 +55,8 @@ pub const BRIDGE_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BRIDGE_KEEPALIVE: Duration = Duration::from_secs(10);
 /// Messages to the bridge that wait for the stream; what does not fit is sent with the next report.
 pub const BRIDGE_QUEUE: usize = 64;
-/// Shortest wait before a certificate is asked for again.
-pub const RENEW_MIN: Duration = Duration::from_secs(1);
+/// Changes of workloads that come within this time are reported together.
+pub const REPORT_SETTLE: Duration = Duration::from_millis(20);
 
 /// Requests on the admin socket that are served at once.
 pub const ADMIN_STREAMS_MAX: u32 = 128;
