@@ -76,7 +76,7 @@ impl Running {
     }
 }
 
-fn open(config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(u64, Shared, Arc<OwnCertificate>)> {
+fn open(config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(Option<u64>, Shared, Arc<OwnCertificate>)> {
     let store = Store::open(&state.file("bridge.db"))?;
     let (seen, catalog) = watch::read(&config.catalog);
     let domain = trust_domain(&store, &catalog).map_err(|p| broken(config, p))?;
@@ -85,6 +85,8 @@ fn open(config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTim
     let signing = keys::snapshot_key(state)?;
     let ttls = Ttls { svid: config.svid_ttl, node: config.node_cert_ttl };
     let control = Control::open(Parts { store, ca, signing, ttls, metrics }, catalog).map_err(|p| broken(config, p))?;
+    // What is wrong may be mended by the time the watcher looks again.
+    let seen = control.overview().catalog_errors.is_empty().then_some(seen);
     Ok((seen, Shared::new(control), Arc::new(own)))
 }
 

@@ -15,11 +15,15 @@ use weft_catalog::{Catalog, Finding};
 
 use crate::{control::Shared, limits};
 
-/// Reads the catalog whenever its files change, until told to stop. `seen` is the fingerprint that the catalog in force was read at.
-pub(crate) async fn watch(dir: PathBuf, mut seen: u64, control: Shared, stop: CancellationToken) {
+/// Reads the catalog whenever its files change, until told to stop. `seen` is the fingerprint that the catalog in force was read at, if it was.
+pub(crate) async fn watch(dir: PathBuf, mut seen: Option<u64>, control: Shared, stop: CancellationToken) {
     let (notice, mut notices) = mpsc::channel(1);
     let mut watcher = Watcher::new(&dir, notice);
     loop {
+        if let Some(read_at) = look(&dir, seen, &control).await {
+            seen = Some(read_at);
+        }
+        watcher.renew();
         let woken = async {
             tokio::select! {
                 _ = notices.recv() => settle(&mut notices).await,
@@ -29,17 +33,15 @@ pub(crate) async fn watch(dir: PathBuf, mut seen: u64, control: Shared, stop: Ca
         if stop.run_until_cancelled(woken).await.is_none() {
             return;
         }
-        let path = dir.clone();
-        let Ok(now) = tokio::task::spawn_blocking(move || fingerprint(&path)).await else { continue };
-        if now == seen {
-            continue;
-        }
-        let path = dir.clone();
-        let Ok((read_at, catalog)) = tokio::task::spawn_blocking(move || read(&path)).await else { continue };
-        control.with(move |c| c.read_catalog(catalog)).await;
-        seen = read_at;
-        watcher.renew();
     }
+}
+
+/// Reads the catalog if its files are not as `seen`; gives their fingerprint when that is settled.
+async fn look(dir: &Path, seen: Option<u64>, control: &Shared) -> Option<u64> {
+    let path = dir.to_owned();
+    let changed = move || (Some(fingerprint(&path)) != seen).then(|| read(&path));
+    let (read_at, catalog) = tokio::task::spawn_blocking(changed).await.ok()??;
+    control.with(move |c| c.read_catalog(catalog)).await.then_some(read_at)
 }
 
 /// The catalog, and the fingerprint from before it was read: a change during the reading is seen afterwards.

@@ -77,30 +77,33 @@ impl Control {
             next_session: 1,
             metrics: parts.metrics,
         };
+        // What it could not keep now, the watcher tries again.
         control.read_catalog(catalog);
         Ok(control)
     }
 
-    /// Puts a catalog in force, or keeps the former one and says why.
-    pub(crate) fn read_catalog(&mut self, catalog: Result<Catalog, Vec<Finding>>) {
+    /// Puts a catalog in force, or keeps the former one and says why. False: the catalog is not to blame, and the same may succeed later.
+    pub(crate) fn read_catalog(&mut self, catalog: Result<Catalog, Vec<Finding>>) -> bool {
         let (warnings, outcome) = match catalog {
             Ok(catalog) => (texts(&catalog.warnings), self.apply(&catalog)),
             Err(findings) => (texts(findings.iter().filter(|f| !f.is_error())), Err(CatalogProblem::Findings(findings))),
         };
+        let settled = !matches!(outcome, Err(CatalogProblem::Publish(PublishError::Store(_))));
         let errors = outcome.err().map(|p| p.texts()).unwrap_or_default();
         self.metrics.catalog_errors.set(i64::try_from(errors.len()).unwrap_or(i64::MAX));
         if errors != self.catalog_errors {
             for error in errors.iter().take(limits::FINDINGS_MAX) {
-                tracing::error!(revision = %self.plan.snapshot.revision, "the catalog is broken, the former one stays in force: {error}");
+                tracing::error!(revision = %self.plan.snapshot.revision, "the catalog is not put in force, the former one stays: {error}");
             }
             if errors.is_empty() {
-                tracing::info!("the catalog is whole again");
+                tracing::info!("the catalog is in force again as its files say");
             }
         }
         if warnings != self.catalog_warnings {
             warnings.iter().take(limits::FINDINGS_MAX).for_each(|warning| tracing::warn!("catalog: {warning}"));
         }
         (self.catalog_errors, self.catalog_warnings) = (bounded(errors), bounded(warnings));
+        settled
     }
 
     fn apply(&mut self, catalog: &Catalog) -> Result<(), CatalogProblem> {

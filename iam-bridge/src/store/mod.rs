@@ -6,7 +6,11 @@ mod ids;
 mod nodes;
 mod tokens;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -38,8 +42,10 @@ pub(crate) struct Store {
 
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
+    #[error("cannot open database {path}")]
+    File { path: PathBuf, source: std::io::Error },
     #[error("database {path}: the file system is full")]
-    Full { path: PathBuf, source: rusqlite::Error },
+    Full { path: PathBuf },
     #[error("database {path} cannot be used")]
     Sql { path: PathBuf, source: rusqlite::Error },
     #[error("database {path} has tables of version {found}, this program knows version {SCHEMA}: run the release that wrote it, or a newer one")]
@@ -58,6 +64,9 @@ pub(crate) struct PublishedRow {
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let fail = |e| explain(path, e);
+        // SQLite gives its log the mode of the database.
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let mut db = Connection::open(path).map_err(fail)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
@@ -134,7 +143,7 @@ impl Change<'_> {
 fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path, source },
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path },
         _ => StoreError::Sql { path, source },
     }
 }
