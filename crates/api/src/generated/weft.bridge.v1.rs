@@ -128,7 +128,7 @@ pub mod bridge_message {
         Hello(super::BridgeHello),
         #[prost(message, tag = "2")]
         Envelope(super::Envelope),
-        /// Workloads of the last report that the bridge refused, each with its reason.
+        /// The answer to every report, also when nothing is refused, and again whenever something else changes what is.
         #[prost(message, tag = "3")]
         Refusals(super::Refusals),
     }
@@ -144,6 +144,7 @@ pub struct BridgeHello {
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub trust_bundle: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+/// All workloads of the last report that are refused, each with its reason.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Refusals {
     #[prost(message, repeated, tag = "1")]
