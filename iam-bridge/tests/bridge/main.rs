@@ -1,6 +1,8 @@
 //! A whole bridge in this process, spoken to over its own wires: no root, no fixed port.
 
+mod bounds;
 mod nodes;
+mod program;
 mod snapshots;
 mod start;
 mod support;

@@ -142,11 +142,8 @@ impl World {
     }
 
     pub async fn try_join(&self, token: &str, node: &str) -> Result<Node, Status> {
-        let hash = JoinToken::parse(token).unwrap().ca_sha256;
-        let channel = self.channel(join_client_config(hash, &[b"h2"])).await.unwrap();
         let key = KeyAndCsr::generate().unwrap();
-        let request = JoinRequest { token: token.into(), node: node.into(), csr: key.csr().to_vec(), protocol_version: PROTOCOL_VERSION };
-        let joined = NodeClient::new(channel).join(request).await?.into_inner();
+        let joined = join_with(self.running().nodes, token, node, &key).await?;
         Ok(Node::new(self, key, joined).await)
     }
 
@@ -166,6 +163,17 @@ pub async fn channel(addr: std::net::SocketAddr, config: Arc<ClientConfig>) -> R
         }
     });
     Endpoint::from_static("http://weft.invalid").connect_with_connector(connector).await
+}
+
+pub async fn join_at(addr: std::net::SocketAddr, token: &str, node: &str) -> Result<JoinResponse, Status> {
+    join_with(addr, token, node, &KeyAndCsr::generate().unwrap()).await
+}
+
+async fn join_with(addr: std::net::SocketAddr, token: &str, node: &str, key: &KeyAndCsr) -> Result<JoinResponse, Status> {
+    let hash = JoinToken::parse(token).unwrap().ca_sha256;
+    let channel = channel(addr, join_client_config(hash, &[b"h2"])).await.unwrap();
+    let request = JoinRequest { token: token.into(), node: node.into(), csr: key.csr().to_vec(), protocol_version: PROTOCOL_VERSION };
+    Ok(NodeClient::new(channel).join(request).await?.into_inner())
 }
 
 pub struct Node {
@@ -198,14 +206,18 @@ impl Node {
     }
 
     pub async fn stream(&self) -> Stream {
-        self.stream_with(hello()).await.unwrap()
+        self.stream_with(hello()).await
     }
 
-    pub async fn stream_with(&self, first: Hello) -> Result<Stream, Status> {
+    pub async fn stream_with(&self, first: Hello) -> Stream {
+        self.stream_of(NodeMessage { message: Some(Say::Hello(first)) }).await
+    }
+
+    pub async fn stream_of(&self, first: NodeMessage) -> Stream {
         let (say, said) = mpsc::channel(8);
-        say.send(NodeMessage { message: Some(Say::Hello(first)) }).await.unwrap();
-        let inbound = self.client.clone().stream(ReceiverStream::new(said)).await?.into_inner();
-        Ok(Stream { say, inbound, keyring: self.keyring.clone() })
+        say.send(first).await.unwrap();
+        let inbound = self.client.clone().stream(ReceiverStream::new(said)).await.unwrap().into_inner();
+        Stream { say, inbound, keyring: self.keyring.clone() }
     }
 }
 
@@ -266,6 +278,10 @@ impl Stream {
         let workload =
             |(uid, service, address): &(&str, &str, &str)| Workload { uid: (*uid).into(), service: (*service).into(), addresses: vec![(*address).into()] };
         self.send(Say::Workloads(WorkloadReport { workloads: workloads.iter().map(workload).collect() })).await;
+        self.refusals().await
+    }
+
+    pub async fn refusals(&mut self) -> Vec<Refusal> {
         loop {
             if let Said::Refusals(refusals) = self.next().await.unwrap() {
                 return refusals.refusals;
