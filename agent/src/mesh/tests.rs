@@ -1,3 +1,5 @@
+//! What is kept, what is believed of it after a restart, and what is not.
+
 use weft_identity::{Ca, KeyAndCsr};
 use weft_snapshot::{Service, SigningKey, Snapshot};
 use weft_types::{SpiffeId, TrustDomain};
