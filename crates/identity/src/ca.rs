@@ -93,7 +93,9 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = seconds(now - limits::BACKDATE_MAX);
         params.not_after = seconds(now + limits::CA_TTL);
-        params.serial_number = Some(SerialNumber::from_slice(&hash.as_ref()[..16]));
+        let mut serial = [0; 16];
+        serial.copy_from_slice(&hash.as_ref()[..16]);
+        params.serial_number = Some(SerialNumber::from_slice(&positive(serial)));
         let certificate = params.self_signed(&key).map_err(CaError::Create)?.der().clone();
         let pkcs8 = Zeroizing::new(key.serialize_der());
         Ok(NewCa { ca: Self::load(trust_domain, certificate, &pkcs8)?, pkcs8 })
@@ -161,8 +163,7 @@ impl Ca {
         }
         let mut serial = [0; 16];
         aws_lc_rs::rand::fill(&mut serial).map_err(|_| SignError::Randomness)?;
-        // RFC 5280 4.1.2.2: positive, without a leading zero byte.
-        serial[0] = serial[0] & 0x7f | 0x40;
+        let serial = positive(serial);
         let params = leaf(id, seconds(now - (ttl / 6).min(limits::BACKDATE_MAX)), seconds(not_after), &serial).map_err(SignError::Sign)?;
         let (not_before, not_after) = (params.not_before.into(), params.not_after.into());
         let certificate = params.signed_by(&key, &self.issuer).map_err(SignError::Sign)?;
@@ -196,6 +197,12 @@ fn leaf(id: &SpiffeId, not_before: OffsetDateTime, not_after: OffsetDateTime, se
     params.not_before = not_before;
     params.not_after = not_after;
     Ok(params)
+}
+
+/// RFC 5280 4.1.2.2: positive, without a leading zero byte.
+fn positive(mut serial: [u8; 16]) -> [u8; 16] {
+    serial[0] = serial[0] & 0x7f | 0x40;
+    serial
 }
 
 pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {

@@ -1,5 +1,6 @@
 //! What happens at the bounds, and with what no honest node sends.
 
+use tokio::io::AsyncReadExt as _;
 use tonic::Code;
 use weft_api::bridge::v1::{
     CreateJoinTokenRequest, JoinRequest, NodeMessage, RenewRequest, Workload, WorkloadReport, node_client::NodeClient, node_message::Message as Say,
@@ -7,7 +8,7 @@ use weft_api::bridge::v1::{
 use weft_iam_bridge::limits;
 use weft_identity::{JoinToken, KeyAndCsr, join_client_config};
 
-use crate::support::{World, hello};
+use crate::support::{Node, World, hello};
 
 fn workloads(count: usize, padding: usize) -> Say {
     let workload = |i| Workload { uid: format!("w{i}"), service: "shop/orders".into(), addresses: vec!["x".repeat(padding)] };
@@ -123,4 +124,36 @@ async fn certificates_of_a_node_are_few() {
     // The next renewal forgets the oldest, which is the one in use.
     renew().await.unwrap();
     assert_eq!(renew().await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn connections_without_a_certificate_leave_room_for_nodes() {
+    let world = World::new().await;
+    let node = world.join("a", &[]).await;
+    let token = world.token("b", &[]).await;
+    let config = join_client_config(JoinToken::parse(&token).unwrap().ca_sha256, &[b"h2"]);
+    let dial = || async {
+        let tcp = tokio::net::TcpStream::connect(world.running().nodes).await.unwrap();
+        let name = rustls_pki_types::ServerName::try_from("x.invalid").unwrap();
+        let mut tls = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+        // A server that stays says its HTTP/2 settings at once.
+        let heard = tls.read(&mut [0; 64]).await.unwrap_or(0);
+        (heard > 0).then_some(tls)
+    };
+    // Those that joined above may still be there.
+    let mut held = Vec::new();
+    while let Some(connection) = dial().await {
+        held.push(connection);
+        assert!(held.len() <= limits::ANONYMOUS_MAX);
+    }
+    assert!(held.len() >= limits::ANONYMOUS_MAX - 2, "{}", held.len());
+    let again = Node::client(&world, &node.svid, &node.bundle).await.unwrap();
+    assert!(Node { client: again, ..node }.stream().await.next().await.is_ok());
+    held.clear();
+    let joined = async {
+        while dial().await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::DEADLINE, joined).await.unwrap();
 }
