@@ -36,7 +36,8 @@ pub struct Config {
     pub denied: Denied,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
-    pub bridge: Bridge,
+    /// `None`: the node goes on with what it knows already.
+    pub bridge: Option<Bridge>,
     pub metrics: Option<SocketAddr>,
     pub log_level: String,
     pub log_format: LogFormat,
@@ -73,7 +74,10 @@ pub enum ConfigError {
 
 impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        Self::parse(file, &read_bounded(file)?)
+        let text = read_bounded(file)?;
+        // The holder is started from another directory.
+        let file = std::path::absolute(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        Self::parse(&file, &text)
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -123,7 +127,7 @@ struct Raw {
     denied: Denied,
     #[serde(default = "default_drain")]
     drain_seconds: u16,
-    bridge: RawBridge,
+    bridge: Option<RawBridge>,
     #[serde(default)]
     metrics: RawMetrics,
     #[serde(default)]
@@ -195,10 +199,7 @@ impl Raw {
             workloads: self.workloads.map(|p| at.absolute("workloads", p)).transpose()?,
             resolvers: self.resolvers.iter().enumerate().map(resolver).collect::<Result<_, _>>()?,
             drain: Duration::from_secs(self.drain_seconds.into()),
-            bridge: Bridge {
-                address: at.host_port("bridge.address", self.bridge.address)?,
-                join_token_file: self.bridge.join_token_file.map(|p| at.absolute("bridge.join_token_file", p)).transpose()?,
-            },
+            bridge: self.bridge.map(|b| at.bridge(b)).transpose()?,
             metrics: self.metrics.listen.map(|l| at.parse("metrics.listen", &l, "an address with a port, as in \"127.0.0.1:15020\"")).transpose()?,
             log_format: self.log.format.map_or(Ok(LogFormat::default()), |f| at.parse("log.format", &f, "\"text\" or \"json\""))?,
             log_level: self.log.level.unwrap_or_else(|| "info".to_owned()),
@@ -248,6 +249,12 @@ impl Fields<'_> {
             return Err(self.wrong(field, format!("{} is longer than 80 bytes, too long for a socket", path.display())));
         }
         Ok(path)
+    }
+
+    fn bridge(&self, raw: RawBridge) -> Result<Bridge, ConfigError> {
+        let address = self.host_port("bridge.address", raw.address)?;
+        let join_token_file = raw.join_token_file.map(|p| self.absolute("bridge.join_token_file", p)).transpose()?;
+        Ok(Bridge { address, join_token_file })
     }
 
     fn host_port(&self, field: &str, value: String) -> Result<String, ConfigError> {
@@ -313,7 +320,7 @@ mod tests {
         check(&with("resolvers = [\"10.0.0.2\"]"), &["field resolvers[0]"]);
         check("node = \"A\"\n[bridge]\naddress = \"x:1\"\n", &["field node"]);
         check("node = \"a\"\n[bridge]\naddress = \"x\"\n", &["field bridge.address", "HOST:PORT"]);
-        check("node = \"a\"\n", &["bridge"]);
+        check("node = \"a\"\n[bridge]\n", &["address"]);
         check(&format!("{MINIMAL}[metrics]\nlisten = \"9\"\n"), &["field metrics.listen"]);
         check(&format!("{MINIMAL}[log]\nformat = \"xml\"\n"), &["field log.format"]);
     }

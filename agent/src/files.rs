@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        net::UnixDatagram,
+    },
     path::{Path, PathBuf},
 };
 
@@ -73,6 +76,14 @@ impl Lock {
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Some(Self { _file: file }))
+    }
+}
+
+/// Tells systemd, if it started this process and wants to know, that it is ready (sd_notify(3)).
+pub fn notify_ready() {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|s| s.as_encoded_bytes().first() == Some(&b'/')) else { return };
+    if let Err(error) = UnixDatagram::unbound().and_then(|s| s.send_to(b"READY=1", socket)) {
+        tracing::debug!(%error, "the service manager cannot be told");
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Invariant: nothing here decides. The kernel programs and `weft_policy::Index` do; this crate brings them their facts.
 
+pub mod admin;
+pub mod app;
 pub mod bridge;
+pub mod cli;
+pub mod command;
 pub mod config;
 pub mod files;
 pub mod flows;

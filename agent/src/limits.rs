@@ -60,7 +60,11 @@ pub const REPORT_SETTLE: Duration = Duration::from_millis(20);
 
 /// Requests on the admin socket that are served at once.
 pub const ADMIN_STREAMS_MAX: u32 = 128;
-/// Free bytes that the state directory needs for keys, certificates and one snapshot.
-pub const STATE_FREE_MIN_BYTES: u64 = 16 * 1024 * 1024;
+/// Unidentified cgroups that a status lists.
+pub const STRAYS_MAX: usize = 256;
+/// How often an agent that drains looks for a newer snapshot on disk.
+pub const DRAIN_POLL: Duration = Duration::from_millis(500);
+/// How long `stop` waits for an agent beyond the time that its connections may take.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Services listed by name in the metrics; certificates of further ones are not.
 pub const METRIC_SERVICES_MAX: usize = 256;

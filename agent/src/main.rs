@@ -1,3 +1,15 @@
 //! `weft-agent`: parse, build, run, drain.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match weft_agent::cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weft-agent: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

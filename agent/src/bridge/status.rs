@@ -27,7 +27,7 @@ impl LinkStatus {
         *self.lock() = State { connected: true, error: String::new(), last_seen: now as i64 };
     }
 
-    pub(super) fn lost(&self, error: String) {
+    pub fn lost(&self, error: String) {
         let mut state = self.lock();
         (state.connected, state.error) = (false, error);
     }

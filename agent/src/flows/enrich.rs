@@ -226,6 +226,7 @@ mod tests {
             service: "shop/orders".parse().unwrap(),
             cgroup: "/c".into(),
             netns: "/n".into(),
+            origin: crate::workloads::Origin::Live,
             present: true,
             enrolled: Some(enrolled),
             problem: None,

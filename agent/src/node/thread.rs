@@ -32,6 +32,7 @@ enum Command {
     Reload,
     Refused(HashMap<WorkloadUid, String>),
     Look,
+    ReadBack(oneshot::Sender<()>),
     Stop,
 }
 
@@ -78,6 +79,13 @@ impl Workloads {
         let _ = self.0.send(Command::Look);
     }
 
+    /// Reads every enrolled workload back from the kernel; afterwards the view tells what is there.
+    pub async fn read_back(&self) -> Result<(), Ending> {
+        let (done, answer) = oneshot::channel();
+        self.0.send(Command::ReadBack(done)).map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
     pub fn stop(&self) {
         let _ = self.0.send(Command::Stop);
     }
@@ -121,6 +129,10 @@ impl<P: Plumbing> Thread<P> {
                 Ok(Command::Remove(uid, reply)) => drop(reply.send(self.manager.remove(&uid))),
                 Ok(Command::Reload) => self.reload(now),
                 Ok(Command::Refused(refused)) => self.manager.set_refused(refused, now),
+                Ok(Command::ReadBack(done)) => {
+                    self.manager.read_back(now);
+                    let _ = done.send(());
+                }
                 Ok(Command::Look) => self.manager.step(now),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.manager.close(),
                 Err(RecvTimeoutError::Timeout) => {}

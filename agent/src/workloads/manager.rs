@@ -101,8 +101,8 @@ struct Live<H> {
     instance: Instance,
     service: ServiceId,
     addresses: Vec<IpAddr>,
-    /// When the kernel was last read back.
-    looked: Instant,
+    /// When the kernel was last read back; `None`: it is due.
+    looked: Option<Instant>,
     read_back: bool,
 }
 
@@ -207,6 +207,16 @@ impl<P: Plumbing> Manager<P> {
         self.publish();
     }
 
+    /// Reads every enrolled workload back from the kernel, whenever that was done last.
+    pub fn read_back(&mut self, now: Instant) {
+        for entry in &mut self.entries {
+            if let State::Enrolled(live) = &mut entry.state {
+                live.looked = None;
+            }
+        }
+        self.step(now);
+    }
+
     /// Withdraws nothing: what is in the kernel stays enforced while no agent runs.
     pub fn close(self) {
         for mut entry in self.entries {
@@ -279,7 +289,7 @@ impl<P: Plumbing> Manager<P> {
         }
         let done = self.plumbing.addresses(&held).and_then(|a| self.plumbing.enrol(spec, &mut held, service, &a).map(|()| a));
         match done {
-            Ok(addresses) => Ok(Box::new(Live { held, cookie, instance, service, addresses, looked: now, read_back: true })),
+            Ok(addresses) => Ok(Box::new(Live { held, cookie, instance, service, addresses, looked: Some(now), read_back: true })),
             Err(problem) => {
                 self.plumbing.withdraw(spec, held);
                 Err(problem)
@@ -290,11 +300,11 @@ impl<P: Plumbing> Manager<P> {
     /// Follows the addresses, and repairs what somebody took out of the kernel.
     fn check(&mut self, entry: &mut Entry<P::Held>, now: Instant) {
         let State::Enrolled(live) = &mut entry.state else { return };
-        let due = now.duration_since(live.looked) >= limits::READ_BACK || live.addresses.is_empty();
+        let due = live.looked.is_none_or(|at| now.duration_since(at) >= limits::READ_BACK) || live.addresses.is_empty();
         if !due {
             return;
         }
-        live.looked = now;
+        live.looked = Some(now);
         live.read_back = false;
         let missing = self.plumbing.read_back(&live.held).err();
         let addresses = match self.plumbing.addresses(&live.held) {
@@ -404,6 +414,7 @@ impl<H> Entry<H> {
             service: self.spec.service.clone(),
             cgroup: self.spec.cgroup.clone(),
             netns: self.spec.netns.clone(),
+            origin: self.spec.origin,
             present: self.present,
             enrolled,
             problem: self.problem.clone(),

@@ -5,12 +5,15 @@ use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
+use super::Origin;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub uid: WorkloadUid,
     pub service: ServiceRef,
     pub cgroup: PathBuf,
     pub netns: PathBuf,
+    pub origin: Origin,
     /// Its cgroup and namespace are there.
     pub present: bool,
     /// `None` while it is unidentified, and so denied.
@@ -44,6 +47,10 @@ impl Picture {
     pub fn new(workloads: Vec<Seen>) -> Self {
         let by_netns = workloads.iter().enumerate().filter_map(|(i, w)| Some((w.enrolled.as_ref()?.netns_cookie, i))).collect();
         Self { workloads, by_netns }
+    }
+
+    pub fn by_uid(&self, uid: &WorkloadUid) -> Option<&Seen> {
+        self.workloads.iter().find(|w| w.uid == *uid)
     }
 
     pub fn by_netns(&self, cookie: u64) -> Option<&Seen> {

@@ -23,6 +23,7 @@ mod percpu;
 mod pins;
 mod sys;
 mod table;
+mod uninstall;
 mod workloads;
 
 pub use diagnostics::Diagnostics;
@@ -30,5 +31,6 @@ pub use error::KernelError;
 pub use flows::FlowRing;
 pub use inspect::Pinned;
 pub use kernel::{Kernel, NodeOptions, ProgramInfo};
+pub use uninstall::uninstall;
 pub use weft_ebpf_common::{Attestation, FlowEvent, State};
 pub use workloads::{Enrolment, Listeners};

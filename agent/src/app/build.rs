@@ -1,0 +1,170 @@
+//! From a configuration to a node. In an order in which nothing is ever open: first what the host must have, then the kernel programs, which
+//! refuse, then the last snapshot, then the workloads; the bridge comes later and is not waited for.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+use weft_kernel::{
+    Kernel, NodeOptions, cgroup,
+    host::{self, HostOptions},
+};
+
+use super::Node;
+use crate::{
+    bridge::LinkStatus,
+    config::{Config, Denied},
+    files::{self, Lock},
+    flows::Store,
+    holder,
+    mesh::Mesh,
+    metrics::Metrics,
+    node::{self, Applier, Namespaces, NodeHost, NodePlumbing, Sources},
+    proxy::Proxy,
+    snapshots::SnapshotStore,
+    warnings::{Topic, Warnings},
+    workloads::{Places, View, read_static},
+};
+
+pub(super) struct Built {
+    pub(super) node: Arc<Node>,
+    pub(super) lock: Lock,
+    pub(super) workloads_thread: JoinHandle<()>,
+}
+
+/// What the host must have for this configuration.
+pub fn host_options(config: &Config) -> HostOptions {
+    HostOptions {
+        cgroup_root: config.cgroup_root.clone(),
+        bpffs: config.bpffs.clone(),
+        state_dir: config.state_dir.clone(),
+        listen: config.metrics.into_iter().collect::<Vec<SocketAddr>>(),
+    }
+}
+
+/// Where the node's workloads may live.
+pub fn places(config: &Config) -> anyhow::Result<Places> {
+    let mount = cgroup::mount_point()?;
+    let cgroup_root = config.cgroup_root.clone().unwrap_or_else(|| mount.clone());
+    let managed = config.managed.iter().map(|m| cgroup_root.join(m)).collect();
+    Ok(Places { mount, cgroup_root, managed })
+}
+
+/// Looks at everything that can be wrong before anything is changed; returns what is missing but not needed.
+pub(super) fn preflight(config: &Config) -> anyhow::Result<(Places, Vec<String>)> {
+    let (fatal, others): (Vec<_>, Vec<_>) = host::check(&host_options(config)).into_iter().filter(|f| !f.ok).partition(|f| f.fatal);
+    if !fatal.is_empty() {
+        let lines: Vec<String> = fatal.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect();
+        bail!(lines.join("\nweft-agent: "));
+    }
+    let places = places(config)?;
+    if let Some(file) = &config.workloads {
+        read_static(file, &places)?;
+    }
+    Ok((places, others.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect()))
+}
+
+pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
+    let (places, missing) = preflight(&config)?;
+    let lock = claim(&config)?;
+    let (warnings, metrics, flows) = (Arc::new(Warnings::default()), Arc::new(Metrics::default()), Arc::new(Store::default()));
+    warnings.set(Topic::Host, missing);
+    let mesh = Arc::new(Mesh::open(&config.state_dir)?);
+    let kernel = Arc::new(open_kernel(&config, &places).await?);
+    let holder = {
+        let (config, warnings) = (config.clone(), warnings.clone());
+        Arc::new(tokio::task::spawn_blocking(move || holder::Link::open(config, &warnings)).await?)
+    };
+    let namespaces = Arc::new(Namespaces::default());
+    let host = NodeHost { kernel: kernel.clone(), mesh: mesh.clone(), namespaces: namespaces.clone(), flows: flows.clone(), metrics: metrics.clone() };
+    let proxy = Proxy::new(Arc::new(host));
+    let applier = Arc::new(Applier {
+        kernel: kernel.clone(),
+        mesh: mesh.clone(),
+        proxy: proxy.clone(),
+        store: SnapshotStore::new(&config.state_dir),
+        hosts_file: config.run_dir.join("hosts"),
+        warnings: warnings.clone(),
+        applying: Mutex::new(()),
+    });
+    restore(&applier, &config).await?;
+    let live_file = config.state_dir.join("workloads.json");
+    let plumbing = NodePlumbing {
+        kernel: kernel.clone(),
+        proxy: proxy.clone(),
+        mesh: mesh.clone(),
+        holder: holder.clone(),
+        namespaces,
+        warnings: warnings.clone(),
+        runtime: Handle::current(),
+        live_file: live_file.clone(),
+        last: 0,
+    };
+    let sources = Sources { places: places.clone(), static_file: config.workloads.clone(), live_file, warnings: warnings.clone() };
+    let (ready, done) = oneshot::channel();
+    let (workloads, picture, workloads_thread) = node::start(plumbing, sources, ready).context("cannot start the thread of the workloads")?;
+    done.await.context("the thread of the workloads ended at its start")?;
+    let node = Arc::new(Node {
+        config,
+        places,
+        kernel,
+        mesh,
+        holder,
+        proxy,
+        applier,
+        workloads,
+        view: View::new(picture),
+        flows,
+        link: Arc::new(LinkStatus::default()),
+        metrics,
+        warnings,
+        started_at: SystemTime::now(),
+        shutdown: CancellationToken::new(),
+    });
+    Ok(Built { node, lock, workloads_thread })
+}
+
+/// Makes the directories, and this process the one agent of the node.
+fn claim(config: &Config) -> anyhow::Result<Lock> {
+    let make = |dir: &PathBuf, mode| files::make_dir(dir, mode).with_context(|| format!("cannot make directory {}", dir.display()));
+    make(&config.state_dir, 0o700)?;
+    make(&config.run_dir, 0o755)?;
+    let file = config.lock_file();
+    match Lock::take(&file).with_context(|| format!("cannot use {}", file.display()))? {
+        Some(lock) => Ok(lock),
+        None => bail!(
+            "another agent runs with run_dir {} (process {}): stop it first, or give this one a run_dir of its own",
+            config.run_dir.display(),
+            std::fs::read_to_string(&file).unwrap_or_default().trim()
+        ),
+    }
+}
+
+async fn open_kernel(config: &Config, places: &Places) -> anyhow::Result<Kernel> {
+    let options = NodeOptions {
+        cgroup_root: places.cgroup_root.clone(),
+        managed: places.managed.clone(),
+        bpffs: config.bpffs.clone(),
+        refuse: config.denied == Denied::Econnrefused,
+        resolvers: config.resolvers.clone(),
+    };
+    Ok(tokio::task::spawn_blocking(move || Kernel::open(&options)).await??)
+}
+
+/// Without a snapshot the hosts file is there all the same, so that it can be bind-mounted.
+async fn restore(applier: &Arc<Applier>, config: &Config) -> anyhow::Result<()> {
+    let applier = applier.clone();
+    let restored = tokio::task::spawn_blocking(move || applier.restore()).await?;
+    let hosts = config.run_dir.join("hosts");
+    if !restored && !hosts.exists() {
+        files::write_in_place(&hosts, crate::hosts::EMPTY.as_bytes(), 0o644).with_context(|| format!("cannot write {}", hosts.display()))?;
+    }
+    Ok(())
+}

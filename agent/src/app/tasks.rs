@@ -1,0 +1,140 @@
+//! What runs beside the requests: the flow ring, the kernel's log, sweeps, the metrics endpoint.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use prometheus_client::registry::Registry;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, warn};
+use weft_kernel::{FlowRing, Kernel};
+use weft_telemetry::{Probes, ServeError, Server, render, serve_http};
+use weft_types::Revision;
+
+use super::Node;
+use crate::{
+    flows::{Enricher, Known, clock_offset},
+    limits,
+    mesh::Chain,
+    metrics::Gauges,
+    warnings::Topic,
+};
+
+/// Reads the ring until the agent ends: a successor reads it then.
+pub(super) async fn flows(node: Arc<Node>) {
+    let mut ring = match node.kernel.flow_ring() {
+        Ok(ring) => ring,
+        Err(error) => return node.warnings.set(Topic::Flows, vec![format!("flows of the kernel are not recorded: {}", Chain(&error))]),
+    };
+    let mut enricher = Enricher::default();
+    loop {
+        tokio::select! {
+            () = node.shutdown.cancelled() => return,
+            ready = ring.readable() => if let Err(error) = ready {
+                return node.warnings.set(Topic::Flows, vec![format!("flows of the kernel are no longer recorded: {error}")]);
+            },
+            () = tokio::time::sleep(limits::RING_POLL) => {}
+        }
+        drain(&node, &mut ring, &mut enricher);
+        // A flood of events leaves room for everything else.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn drain(node: &Node, ring: &mut FlowRing, enricher: &mut Enricher) {
+    let (workloads, clock_offset) = (node.view.now(), clock_offset());
+    for event in ring.drain() {
+        let index = node.mesh.index_at(Revision(event.revision));
+        let record = enricher.record(&event, &Known { index: index.as_deref(), workloads: &workloads, clock_offset });
+        node.metrics.event(&record);
+        node.flows.record(record);
+    }
+}
+
+/// The kernel programs' own log, into the agent's.
+pub(super) async fn diagnostics(kernel: Arc<Kernel>) {
+    match kernel.diagnostics() {
+        Ok(log) => {
+            if let Err(error) = log.forward().await {
+                debug!(%error, "the log of the kernel programs has ended");
+            }
+        }
+        Err(error) => debug!(error = %Chain(&error), "the kernel programs have no log"),
+    }
+}
+
+/// Sweeps attestations that no accept took, and SVIDs whose time is up.
+pub(super) async fn sweeps(node: Arc<Node>) {
+    let (mut attestations, mut svids) = (interval(limits::ATTESTATION_SWEEP), interval(Duration::from_secs(1)));
+    attestations.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    svids.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = node.shutdown.cancelled() => return,
+            _ = svids.tick() => if node.mesh.drop_expired(SystemTime::now()) {
+                node.workloads.look();
+            },
+            _ = attestations.tick() => {
+                let kernel = node.kernel.clone();
+                match tokio::task::spawn_blocking(move || kernel.sweep_attestations(limits::ATTESTATION_MAX_AGE)).await {
+                    Ok(Ok(0)) | Err(_) => {}
+                    Ok(Ok(swept)) => debug!(swept, "attestations of handshakes that nobody ended"),
+                    Ok(Err(error)) => warn!(error = %Chain(&error), "attestations cannot be swept"),
+                }
+            }
+        }
+    }
+}
+
+/// `None`: the configuration wants no metrics.
+pub(super) async fn metrics(node: &Arc<Node>) -> Result<Option<Server>, ServeError> {
+    let Some(addr) = node.config.metrics else { return Ok(None) };
+    let (mut registry, gauges) = (Registry::default(), Gauges::default());
+    node.metrics.register(&mut registry);
+    gauges.register(&mut registry);
+    let (scraped, asked) = (node.clone(), node.clone());
+    let metrics = move || {
+        measure(&gauges, &scraped);
+        render(&registry)
+    };
+    serve_http(addr, Probes { metrics: Box::new(metrics), ready: Box::new(move || ready(&asked)) }).await.map(Some)
+}
+
+fn measure(g: &Gauges, node: &Node) {
+    let state = node.kernel.state();
+    g.revision.set(node.mesh.revision().0 as i64);
+    g.kernel_revision.set(state.map_or(0, |s| s.revision()) as i64);
+    g.live.set(node.proxy.live() as i64);
+    g.flows_kept.set(node.flows.kept() as i64);
+    g.bridge_connected.set(node.link.now().connected.into());
+    g.holder_connected.set(node.holder.is_connected().into());
+    g.warnings.set(node.warnings.list().len() as i64);
+    let picture = node.view.now();
+    let enrolled = picture.workloads.iter().filter(|w| w.enrolled.is_some()).count();
+    g.workloads.get_or_create(&[("class", "enrolled")]).set(enrolled as i64);
+    g.workloads.get_or_create(&[("class", "unidentified")]).set((picture.workloads.len() - enrolled) as i64);
+    for (name, count) in node.kernel.counters() {
+        g.kernel.get_or_create(&[("counter", name)]).set(count as i64);
+    }
+    // Services come and go: what is gone is not shown for ever.
+    g.svid_seconds.clear();
+    let now = SystemTime::now();
+    for (service, issued) in node.mesh.svids().into_iter().take(limits::METRIC_SERVICES_MAX) {
+        let left = issued.svid.not_after.duration_since(now).unwrap_or_default();
+        g.svid_seconds.get_or_create(&[("service", service.to_string())]).set(left.as_secs_f64());
+    }
+}
+
+/// Ready: policy is in force, and every workload that is here is enrolled.
+fn ready(node: &Node) -> Result<(), String> {
+    if node.shutdown.is_cancelled() {
+        return Err("the agent is ending".to_owned());
+    }
+    if node.mesh.revision().0 == 0 {
+        return Err("there is no snapshot yet".to_owned());
+    }
+    let picture = node.view.now();
+    let waiting = picture.workloads.iter().filter(|w| w.present && w.enrolled.is_none()).count();
+    if waiting > 0 { Err(format!("{waiting} workloads are not enrolled yet")) } else { Ok(()) }
+}

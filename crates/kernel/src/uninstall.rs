@@ -1,0 +1,86 @@
+//! Taking everything back. The one way in which enforcement ends; an agent that goes, however it goes, leaves it in place.
+
+use std::{fs, io, path::Path};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::{KernelError, pins};
+
+/// Detaches every program and removes every table that agents have pinned below `bpffs`, of whatever ABI version, and unmounts the bpf file system
+/// if it was mounted there for the agent alone. Returns how many programs were detached. No agent may run.
+pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| KernelError::Bpffs { path, source }
+    };
+    if !bpffs.exists() || !pins::is_bpffs(bpffs).map_err(failed(bpffs))? {
+        return Ok(0);
+    }
+    let mut detached = 0;
+    for entry in fs::read_dir(bpffs).map_err(failed(bpffs))? {
+        let version = entry.map_err(failed(bpffs))?.path();
+        if !is_version(&version) {
+            continue;
+        }
+        // Programs first: one that outlived its tables would refuse everything.
+        detached += empty(&version.join("links")).map_err(failed(&version))?;
+        empty(&version.join("maps")).map_err(failed(&version))?;
+        fs::remove_dir(&version).map_err(failed(&version))?;
+    }
+    if is_mount(bpffs).map_err(failed(bpffs))? && fs::read_dir(bpffs).map_err(failed(bpffs))?.next().is_none() && bpffs != Path::new("/sys/fs/bpf") {
+        unmount(bpffs, UnmountFlags::empty()).map_err(|e| failed(bpffs)(e.into()))?;
+    }
+    match fs::remove_dir(bpffs) {
+        // The mount point of the host's bpf file system, or somebody else's pins.
+        Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) => Ok(detached),
+        Err(e) => Err(failed(bpffs)(e)),
+        Ok(()) => Ok(detached),
+    }
+}
+
+/// `v<number>`
+fn is_version(path: &Path) -> bool {
+    path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix('v')).is_some_and(|n| n.parse::<u32>().is_ok())
+}
+
+/// Removes a directory of pins; returns how many there were.
+fn empty(dir: &Path) -> io::Result<usize> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        fs::remove_file(entry?.path())?;
+        count += 1;
+    }
+    fs::remove_dir(dir)?;
+    Ok(count)
+}
+
+fn is_mount(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_of_a_version_are_ours() {
+        for (name, ours) in [("v1", true), ("v12", true), ("v", false), ("vx", false), ("maps", false), ("1", false)] {
+            assert_eq!(is_version(&Path::new("/b").join(name)), ours, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_bpf_file_system_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("v1")).unwrap();
+        assert_eq!(uninstall(dir.path()).unwrap(), 0);
+        assert!(dir.path().join("v1").exists());
+        assert_eq!(uninstall(&dir.path().join("absent")).unwrap(), 0);
+    }
+}
