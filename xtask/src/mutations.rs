@@ -55,8 +55,13 @@ enum Outcome {
     DoesNotBuild,
 }
 
-pub(crate) fn run() -> Result<()> {
-    let mutations = read(&process::root().join("tests/mutations"))?;
+/// All of them, or those named.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    let mut mutations = read(&process::root().join("tests/mutations"))?;
+    if let Some(unknown) = names.iter().find(|name| !mutations.iter().any(|mutation| mutation.name == **name)) {
+        bail!("tests/mutations holds no {unknown}.patch");
+    }
+    mutations.retain(|mutation| names.is_empty() || names.contains(&mutation.name));
     if mutations.is_empty() {
         bail!("tests/mutations holds no patch");
     }
@@ -113,10 +118,19 @@ fn changes_kernel(patch: &str) -> bool {
     patch.lines().any(|line| line.starts_with("+++ b/ebpf/"))
 }
 
-/// A clone of what is committed, in a folder of its own; it shares the target directory, so that dependencies are warm.
+/// A clone of what is committed. It shares the target directory, so that dependencies are warm, and stands at the same place every time,
+/// since cargo takes a crate at another path for another crate.
 struct Copy {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     head: String,
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            eprintln!("warning: {} could not be removed: {error}", self.dir.display());
+        }
+    }
 }
 
 impl Copy {
@@ -125,8 +139,11 @@ impl Copy {
         if !process::output(&mut process::git(["status", "--porcelain"]))?.is_empty() {
             println!("    what is not committed is not part of this");
         }
-        let dir = tempfile::Builder::new().prefix("weft-mutations-").tempdir().context("no temporary folder for the copy")?;
-        process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(dir.path()))?;
+        let dir = process::target_dir().join("mutations");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}, left by a run that was killed", dir.display()))?;
+        }
+        process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(&dir))?;
         Ok(Copy { dir, head })
     }
 
@@ -163,13 +180,13 @@ impl Copy {
 
     fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a (impl AsRef<std::ffi::OsStr> + ?Sized + 'a)>) -> Command {
         let mut command = process::cargo(args);
-        command.current_dir(self.dir.path()).env("CARGO_TARGET_DIR", process::target_dir());
+        command.current_dir(&self.dir).env("CARGO_TARGET_DIR", process::target_dir());
         command
     }
 
     fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = process::git(args);
-        command.current_dir(self.dir.path());
+        command.current_dir(&self.dir);
         command
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct TestArgs {
     /// Run the suites after a failed one too
     #[arg(long)]
     keep_going: bool,
-    /// Handed to `cargo test` of the unit and privileged suites
+    /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations
     #[arg(last = true)]
     args: Vec<String>,
 }
@@ -61,7 +61,13 @@ const SUITES: &[Suite] = &[
     Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root, Need::Space], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
     Suite { name: "e2e", what: "the tour of the demo", needs: PRIVILEGED, run: e2e, default: true },
-    Suite { name: "mutations", what: "each broken promise turns the suite that guards it red", needs: PRIVILEGED, run: |_| mutations::run(), default: false },
+    Suite {
+        name: "mutations",
+        what: "each broken promise turns the suite that guards it red",
+        needs: PRIVILEGED,
+        run: |run| mutations::run(run.args),
+        default: false,
+    },
 ];
 
 /// What the privileged suite itself starts; the demo installs its own.
