@@ -19,7 +19,7 @@ use super::{
     Shared,
     account::{Account, Failure, fresh_flow_id},
     host::{LocalWorkload, Measure, Point},
-    limits::{DELIVERY_CONNECT, HANDSHAKE_IN, HEADER, TUNNEL_IDLE},
+    limits::{DELIVERY_CONNECT, HANDSHAKE_IN, HEADER, READY_WAIT, TUNNEL_IDLE},
     live::Claim,
     read_ahead::ReadAhead,
     ready::ready,
@@ -49,12 +49,13 @@ impl Inbound {
             Ok(accepted) => accepted,
             Err(detail) => return tracing::debug!(workload = %self.workload.uid, detail, "no tunnel"),
         };
-        let mut patience = HEADER;
+        // The first header is served even while the agent drains: its caller has no other agent to ask. Later ones have the next agent.
+        let (mut patience, mut leave) = (HEADER, None);
         loop {
             let header = tokio::select! {
                 biased;
                 () = self.gone.cancelled() => return,
-                header = next_header(&mut tunnel, patience, &self.shared.draining) => header,
+                header = next_header(&mut tunnel, patience, leave) => header,
             };
             let again = match header {
                 Ok(Some(header)) => self.serve(&mut tunnel, &peer, header).await,
@@ -64,13 +65,13 @@ impl Inbound {
             if !again || !tunnel.may_go_on() {
                 return;
             }
-            patience = TUNNEL_IDLE;
+            (patience, leave) = (TUNNEL_IDLE, Some(&self.shared.draining));
         }
     }
 
     async fn shake_hands(&self, socket: TcpStream) -> Result<(Tunnel, SpiffeId), String> {
         sockets::tune(&socket).map_err(|e| e.to_string())?;
-        let ready = ready(&self.shared.host, self.workload.service).await.map_err(|(_, detail)| detail)?;
+        let ready = ready(&self.shared.host, self.workload.service, READY_WAIT).await.map_err(|(_, detail)| detail)?;
         let config = self.shared.configs.incoming(self.workload.service, &ready.svid, &ready.bundle);
         let shaken = timeout(HANDSHAKE_IN, TlsAcceptor::from(config).accept(ReadAhead::new(socket)));
         let stream = shaken.await.map_err(|_| format!("no handshake within {} s", HANDSHAKE_IN.as_secs()))?.map_err(|e| e.to_string())?;
@@ -106,12 +107,10 @@ impl Inbound {
         }
         account.opened(tunnel.key_exchange());
         let carried = Carried::default();
-        let outcome = match tunnel.send_answer(&Answer::Accepted).await {
-            Ok(()) => relay(application, tunnel, &lease, &carried).await,
-            Err(e) => {
-                sockets::reset(application);
-                Outcome::Broken(io::Error::other(e))
-            }
+        let outcome = match timeout(HEADER, tunnel.send_answer(&Answer::Accepted)).await {
+            Ok(Ok(())) => relay(application, tunnel, &lease, &carried).await,
+            Ok(Err(e)) => unanswered(application, io::Error::other(e)),
+            Err(late) => unanswered(application, late.into()),
         };
         account.closed(&carried, &outcome);
         matches!(outcome, Outcome::Finished)
@@ -179,21 +178,26 @@ impl Inbound {
     }
 }
 
+fn unanswered(application: TcpStream, error: io::Error) -> Outcome {
+    sockets::reset(application);
+    Outcome::Broken(error)
+}
+
 /// The other side learns the reason and its sentence; what was nearly allowed is this side's business.
 async fn refuse(tunnel: &mut Tunnel, reason: Reason) -> bool {
     let _ = timeout(HEADER, tunnel.send_answer(&Answer::refused(reason, reason.explain()))).await;
     false
 }
 
-/// `None`: the other side has closed, or has said nothing within `patience`, or the agent drains and the tunnel is idle.
-async fn next_header(tunnel: &mut Tunnel, patience: Duration, draining: &CancellationToken) -> Result<Option<Header>, TunnelError> {
+/// `None`: the other side has closed, or has said nothing within `patience`, or `leave` has come while the tunnel is idle.
+async fn next_header(tunnel: &mut Tunnel, patience: Duration, leave: Option<&CancellationToken>) -> Result<Option<Header>, TunnelError> {
     let mut decoder = HeaderDecoder::default();
     let mut deadline = Instant::now() + patience;
     loop {
         let begun = decoder.has_begun();
         let some = tokio::select! {
             biased;
-            () = draining.cancelled(), if !begun => return Ok(None),
+            () = left(leave), if !begun => return Ok(None),
             some = timeout_at(deadline, tunnel.some_of_header(&mut decoder)) => some,
         };
         match some {
@@ -205,5 +209,12 @@ async fn next_header(tunnel: &mut Tunnel, patience: Duration, draining: &Cancell
             Err(_) if !begun => return Ok(None),
             Err(_) => return Err(TunnelError::Late(HEADER.as_secs())),
         }
+    }
+}
+
+async fn left(leave: Option<&CancellationToken>) {
+    match leave {
+        Some(leave) => leave.cancelled().await,
+        None => std::future::pending().await,
     }
 }

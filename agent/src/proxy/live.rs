@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use weft_policy::{Destination, Index, Query};
 use weft_tunnel::ResetReason;
@@ -36,7 +35,6 @@ impl Claim {
 pub(crate) struct Live {
     connections: Mutex<HashMap<u64, Connection>>,
     next: AtomicU64,
-    ended: Notify,
 }
 
 struct Connection {
@@ -89,17 +87,6 @@ impl Live {
         self.lock().values().filter(|c| c.workload == workload).for_each(|c| c.stop.pull(ResetReason::Shutdown));
     }
 
-    /// Returns when no connection is left.
-    pub(crate) async fn emptied(&self) {
-        loop {
-            let ended = self.ended.notified();
-            if self.len() == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Connection>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,6 +103,5 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.live.lock().remove(&self.id);
-        self.live.ended.notify_waiters();
     }
 }

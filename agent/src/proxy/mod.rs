@@ -26,14 +26,19 @@ mod turns;
 use std::{
     collections::HashMap,
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 pub use host::{End, FlowRecord, Host, LocalWorkload, Measure, Point};
-use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weft_policy::Index;
 
 use self::{balance::Balance, inbound::Inbound, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
@@ -59,6 +64,8 @@ pub(crate) struct Shared {
     configs: Configs,
     /// No connection is accepted any more, and idle tunnels end.
     draining: CancellationToken,
+    /// The task of every accepted connection.
+    accepted: TaskTracker,
     /// Of each workload that has been served: cancelled when it goes.
     workloads: Mutex<HashMap<u32, CancellationToken>>,
 }
@@ -73,6 +80,7 @@ impl Proxy {
             balance: Arc::default(),
             configs: Configs::default(),
             draining: CancellationToken::new(),
+            accepted: TaskTracker::new(),
             workloads: Mutex::default(),
         });
         tokio::spawn(sweep(Arc::downgrade(&shared)));
@@ -82,16 +90,16 @@ impl Proxy {
     /// Serves the listener, bound inside the workload's namespace, that its captured connections arrive at.
     pub fn serve_capture(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> io::Result<Serving> {
         let outbound = Arc::new(Outbound { shared: self.shared.clone(), gone: self.shared.gone(workload.number), workload });
-        self.serve(listener, outbound.gone.clone(), limits::CONNECTIONS_PER_LISTENER_MAX, move |socket, _| {
+        self.serve(listener, outbound.gone.clone(), limits::CONNECTIONS_PER_LISTENER_MAX, move |socket, caller, _| {
             let outbound = outbound.clone();
-            async move { outbound.handle(socket).await }
+            async move { outbound.handle(socket, caller).await }
         })
     }
 
     /// Serves the listener that the tunnel's port of the workload is steered to.
     pub fn serve_tunnel(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> io::Result<Serving> {
         let inbound = Arc::new(Inbound { shared: self.shared.clone(), gone: self.shared.gone(workload.number), workload });
-        self.serve(listener, inbound.gone.clone(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, shaking| {
+        self.serve(listener, inbound.gone.clone(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, _, shaking| {
             let inbound = inbound.clone();
             async move { inbound.handle(socket, shaking).await }
         })
@@ -111,12 +119,14 @@ impl Proxy {
         self.shared.pool.forget(workload);
     }
 
-    /// Stops accepting, closes idle tunnels and waits until every live connection has ended, at most `deadline`. Returns how many are left; they go on.
+    /// Stops accepting, closes idle tunnels and waits until every accepted connection has ended, also one that is not carried yet, at most
+    /// `deadline`. Returns how many are left; they go on.
     pub async fn drain(&self, deadline: Duration) -> usize {
         self.shared.draining.cancel();
         self.shared.pool.close();
-        let _ = tokio::time::timeout(deadline, self.shared.live.emptied()).await;
-        self.live()
+        self.shared.accepted.close();
+        let _ = tokio::time::timeout(deadline, self.shared.accepted.wait()).await;
+        self.shared.accepted.len()
     }
 
     /// Connections that are being carried.
@@ -127,13 +137,13 @@ impl Proxy {
     /// `starting` bounds the connections that have not yet given their second permit back.
     fn serve<H, F>(&self, listener: TcpListener, gone: CancellationToken, starting: usize, handle: H) -> io::Result<Serving>
     where
-        H: Fn(TcpStream, tokio::sync::OwnedSemaphorePermit) -> F + Send + 'static,
+        H: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let accepting = gone.child_token();
-        let draining = self.shared.draining.clone();
+        let (draining, accepted) = (self.shared.draining.clone(), self.shared.accepted.clone());
         let all = Arc::new(Semaphore::new(limits::CONNECTIONS_PER_LISTENER_MAX));
         let starting = Arc::new(Semaphore::new(starting));
         let stop = accepting.clone();
@@ -141,9 +151,9 @@ impl Proxy {
             loop {
                 let (Ok(open), Ok(start)) = (all.clone().acquire_owned().await, starting.clone().acquire_owned().await) else { return };
                 match listener.accept().await {
-                    Ok((socket, _)) => {
-                        let connection = handle(socket, start);
-                        tokio::spawn(async move {
+                    Ok((socket, from)) => {
+                        let connection = handle(socket, from, start);
+                        accepted.spawn(async move {
                             connection.await;
                             drop(open);
                         });

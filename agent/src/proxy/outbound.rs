@@ -19,7 +19,7 @@ use super::{
     account::{Account, Failure, fresh_flow_id},
     balance::Load,
     host::{LocalWorkload, Measure, Point},
-    limits::{ANSWER, ATTEMPTS_MAX, HANDSHAKE_OUT, HANDSHAKE_OUT_LAST, TUNNEL_CONNECT},
+    limits::{ANSWER, ATTEMPTS_MAX, HANDSHAKE_OUT, HANDSHAKE_OUT_LAST, READY_WAIT, TUNNEL_CONNECT},
     live::Claim,
     pool::Key,
     read_ahead::ReadAhead,
@@ -63,10 +63,12 @@ enum Met {
 }
 
 impl Outbound {
-    pub(crate) async fn handle(&self, application: TcpStream) {
+    pub(crate) async fn handle(&self, application: TcpStream, caller: SocketAddr) {
         let host = &self.shared.host;
-        let (attestation, caller) = match self.attested(&application) {
-            Ok(known) => known,
+        // A caller that has already gone fails this, and is noticed below.
+        let _ = sockets::tune(&application);
+        let attestation = match self.attested(&application) {
+            Ok(attestation) => attestation,
             Err(detail) => {
                 Account::new(host, Point::Out, &self.workload, fresh_flow_id(), None).refused(&Failure::new(Reason::Unattested, detail));
                 return sockets::reset(application);
@@ -90,15 +92,14 @@ impl Outbound {
         }
     }
 
-    /// The kernel's record of the accepted socket, if it speaks of a captured connection of this very workload; and the caller's own name.
-    fn attested(&self, application: &TcpStream) -> Result<(Attestation, SocketAddr), String> {
+    /// The kernel's record of the accepted socket, if it speaks of a captured connection of this very workload.
+    fn attested(&self, application: &TcpStream) -> Result<Attestation, String> {
         let found = self.shared.host.attestation(application.as_fd()).map_err(|e| format!("its attestation cannot be read: {e}"))?;
         let a = found.ok_or("nobody attested a connection to the agent's listener")?;
         if a.path != PATH_CAPTURED || a.netns != self.workload.netns_cookie || a.source != self.workload.service.0 {
             return Err(format!("it is attested for another way in: path {}, namespace {}, source {}", a.path, a.netns, a.source));
         }
-        let caller = application.peer_addr().map_err(|e| format!("the caller is gone: {e}"))?;
-        Ok((a, caller))
+        Ok(a)
     }
 
     async fn carry(&self, application: TcpStream, connected: Connected, mut account: Account) {
@@ -122,7 +123,7 @@ impl Outbound {
     }
 
     async fn connect(&self, attestation: &Attestation, dialled: SocketAddr, caller: SocketAddr, account: &mut Account) -> Result<Connected, Failure> {
-        let ready = ready(&self.shared.host, self.workload.service).await?;
+        let ready = ready(&self.shared.host, self.workload.service, READY_WAIT).await?;
         let call = self.judge(ready, FlowId(attestation.flow), dialled, caller, account)?;
         let none = format!("the snapshot knows no endpoint of {}: is one running, on a node that is connected?", call.expected);
         let mut last = Failure::new(Reason::NoEndpoint, none);

@@ -1,13 +1,16 @@
 //! What a connection needs before it can be judged: a snapshot, the workload's SVID, the roots. After a restart they take a moment.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, timeout_at};
 use weft_identity::{Svid, TrustBundle};
 use weft_policy::Index;
 use weft_types::{Reason, ServiceId};
 
-use super::{host::Host, limits::READY_WAIT};
+use super::host::Host;
 
 pub(crate) struct Ready {
     pub(crate) index: Arc<Index>,
@@ -15,9 +18,9 @@ pub(crate) struct Ready {
     pub(crate) bundle: Arc<TrustBundle>,
 }
 
-/// Waits for all three, at most [`READY_WAIT`]; then says what is missing.
-pub(crate) async fn ready(host: &Arc<dyn Host>, service: ServiceId) -> Result<Ready, (Reason, String)> {
-    let deadline = Instant::now() + READY_WAIT;
+/// Waits for all three, at most `within`; then says what is missing.
+pub(crate) async fn ready(host: &Arc<dyn Host>, service: ServiceId, within: Duration) -> Result<Ready, (Reason, String)> {
+    let deadline = Instant::now() + within;
     let mut changes = host.changes();
     loop {
         changes.mark_unchanged();
@@ -32,9 +35,8 @@ pub(crate) async fn ready(host: &Arc<dyn Host>, service: ServiceId) -> Result<Re
 }
 
 fn look(host: &Arc<dyn Host>, service: ServiceId) -> Result<Ready, (Reason, String)> {
-    let waited = READY_WAIT.as_secs();
-    let index = host.index().ok_or_else(|| (Reason::NoSnapshot, format!("waited {waited} s for a snapshot: is the IAM bridge reachable?")))?;
-    let no_svid = || (Reason::Unidentified, format!("waited {waited} s for an SVID of service {service}: may this node run it?"));
+    let index = host.index().ok_or_else(|| (Reason::NoSnapshot, "this node has no snapshot yet: is the IAM bridge reachable?".to_owned()))?;
+    let no_svid = || (Reason::Unidentified, format!("this node has no SVID of service {service} yet: may it run that service?"));
     let svid = host.svid(service).ok_or_else(no_svid)?;
     if svid.not_after <= SystemTime::now() {
         return Err((Reason::Unidentified, format!("the SVID of {} has expired: is the IAM bridge reachable?", svid.id)));

@@ -1,16 +1,24 @@
 //! Beginnings and ends: an agent that has just started, a grant that goes, a workload that goes, an agent that drains.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use weft_ebpf_common::TUNNEL_PORT;
+use weft_identity::Svid;
 use weft_types::{Reason, Verdict};
 
 use super::{
-    dial_in_vain, hear, hear_end, hear_reset, say,
-    world::{CLIENT, SERVER, World},
+    abort, dial_in_vain, hear, hear_end, hear_reset, say,
+    world::{CLIENT, SERVER, World, until},
 };
-use crate::proxy::Proxy;
+use crate::proxy::{
+    Host, Measure, Proxy,
+    limits::{HANDSHAKE_IN, HANDSHAKES_PER_LISTENER_MAX},
+    ready::ready,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_waits_for_snapshot_and_svid() {
@@ -39,6 +47,46 @@ async fn what_waits_in_a_backlog_is_served_by_the_next_agent() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     Proxy::new(w.b.clone()).serve_tunnel(w.server.clone(), listener).unwrap();
     hear(&mut w.accept().await, "patience").await;
+}
+
+#[tokio::test]
+async fn after_the_wait_it_says_what_is_missing() {
+    let w = World::unserved().await;
+    let host: Arc<dyn Host> = w.a.clone();
+    let missing = async || ready(&host, CLIENT, Duration::from_millis(20)).await.err();
+    assert_eq!(missing().await, None);
+    let mut expired: Svid = Arc::into_inner(w.svid(CLIENT)).unwrap();
+    expired.not_after = SystemTime::UNIX_EPOCH;
+    w.a.svids.lock().unwrap().insert(CLIENT, Arc::new(expired));
+    assert!(missing().await.is_some_and(|(reason, detail)| reason == Reason::Unidentified && detail.contains("expired")));
+    w.a.svids.lock().unwrap().clear();
+    assert_eq!(missing().await.map(|m| m.0), Some(Reason::Unidentified));
+    *w.a.index.lock().unwrap() = None;
+    assert_eq!(missing().await.map(|m| m.0), Some(Reason::NoSnapshot));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_gives_up_is_not_waited_for() {
+    let w = World::unserved().await;
+    let _backlog = std::net::TcpListener::bind((w.server.addresses[0], TUNNEL_PORT)).unwrap();
+    abort(w.dial().await);
+    assert!(w.a.finished().await.detail.contains("the caller gave up"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_only_hold_the_line_do_not_keep_others_out_for_long() {
+    let w = World::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..HANDSHAKES_PER_LISTENER_MAX {
+        silent.push(TcpStream::connect((w.server.addresses[0], TUNNEL_PORT)).await.unwrap());
+    }
+    let began = Instant::now();
+    w.connected().await;
+    // All places were taken until the first handshake was given up.
+    assert!(began.elapsed() > HANDSHAKE_IN / 2, "the bound on handshakes does not hold");
+    for mut s in silent {
+        hear_end(&mut s).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,6 +158,12 @@ async fn draining_waits_for_live_connections_and_accepts_no_new_ones() {
     say(&mut client, "still").await;
     hear(&mut server, "still").await;
     assert!(std::net::TcpStream::connect((w.server.addresses[0], TUNNEL_PORT)).is_err(), "nobody listens any more");
+    // So does one that had been accepted by the calling node and is still on its way.
+    let _backlog = std::net::TcpListener::bind((w.server.addresses[0], TUNNEL_PORT)).unwrap();
+    let waiting = w.dial().await;
+    until(|| w.a.count(Measure::Pool { hit: false }) == 2).await;
+    assert_eq!(w.proxy_a.drain(Duration::from_millis(50)).await, 2);
+    drop(waiting);
     let draining = tokio::spawn({
         let proxy = w.proxy_b.clone();
         async move { proxy.drain(super::DEADLINE).await }
