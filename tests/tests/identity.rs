@@ -65,12 +65,12 @@ fn a_node_gets_no_svid_for_what_its_token_does_not_name() -> Result<()> {
     }
     eventually(SETTLE, "the named service has its SVID, the other is refused", || -> Result<()> {
         let workloads = mesh.status(1)?.workloads;
-        let of = |service: &str| workloads.iter().find(|w| w.service == service).with_context(|| format!("no {service} in {workloads:?}"));
-        let (allowed, refused) = (of("shop/far")?, of("shop/client")?);
+        let of = |uid: &str| workloads.iter().find(|w| w.uid == uid).with_context(|| format!("no {uid} in {workloads:?}"));
+        let (allowed, refused) = (of("far")?, of("thief")?);
         if allowed.svid_not_after == 0 {
             bail!("control has no SVID: {allowed:?}");
         }
-        if refused.svid_not_after != 0 || refused.problem.is_empty() {
+        if refused.svid_not_after != 0 || refused.class != "unidentified" || !refused.problem.contains("may not run shop/client") {
             bail!("not refused: {refused:?}");
         }
         Ok(())

@@ -17,8 +17,8 @@ enum Control {
 
 #[test]
 fn nothing_forbidden_passes_in_any_state() -> Result<()> {
-    let before = Inventory::take();
     let mut mesh = Mesh::start("states", &MeshOptions::default())?;
+    let before = mesh.lab.before().clone();
     let server = Server::start(mesh.pod("server").place(), "near", PORT)?;
     let mut table = Table::default();
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{LabError, Machine, Node, eventually, limits, place::Place, precondition};
+use crate::{Inventory, LabError, Machine, Node, eventually, limits, place::Place, precondition};
 
 /// Where runs leave a note of what they made, so that a later run can take down what a crash left.
 pub const STATE_DIR: &str = "/run/weft-lab";
@@ -50,6 +50,7 @@ pub struct Lab {
     base: PathBuf,
     work: PathBuf,
     wire: Arc<Place>,
+    before: Inventory,
     reaper: Child,
     nodes: Vec<Node>,
     machines: Vec<Machine>,
@@ -70,6 +71,7 @@ impl Lab {
         }
         let lock = lock(tag, options.lock_deadline)?;
         sweep(&lock)?;
+        let before = Inventory::take();
         let run = format!("weft-{tag}-{}", suffix());
         let base = precondition::cgroup2()?.join(&run);
         let work = options.work_parent.join(&run);
@@ -84,7 +86,7 @@ impl Lab {
         for line in ["link add wire type bridge", "link set wire up"] {
             wire.ip(line)?;
         }
-        Ok(Self { run, base, work, wire: Arc::new(wire), reaper, nodes: Vec::new(), machines: Vec::new(), _lock: lock, keep_work: options.keep_work })
+        Ok(Self { run, base, work, wire: Arc::new(wire), before, reaper, nodes: Vec::new(), machines: Vec::new(), _lock: lock, keep_work: options.keep_work })
     }
 
     /// Stands in every name: namespaces, cgroups, directories.
@@ -99,6 +101,11 @@ impl Lab {
     /// The cgroup that everything of this run lives below.
     pub fn cgroup(&self) -> &Path {
         &self.base
+    }
+
+    /// What was on this machine when this lab had its lock and had made nothing yet: what must be there again when it has gone.
+    pub fn before(&self) -> &Inventory {
+        &self.before
     }
 
     /// The namespace in the middle: a capture on its interface `wire` sees all that goes between nodes and machines.
