@@ -95,8 +95,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         }
     }
     let skipped: Vec<&str> = chosen.iter().skip(report.len()).map(|suite| suite.name).collect();
-    println!("\n{}", summary(&report, &skipped));
     let red = report.iter().filter(|(_, outcome, _)| outcome.is_err()).count();
+    println!("\n{}\n\nsuites: {} passed, {red} failed", summary(&report, &skipped), report.len() - red);
     if red > 0 {
         bail!("{red} of {} suites failed", chosen.len());
     }
