@@ -18,3 +18,5 @@ pub const HELD_ORDER_SPAN: Duration = Duration::from_secs(3);
 pub const DOWN_DEADLINE: Duration = Duration::from_secs(60);
 /// Connections that the window on the host carries at once.
 pub const RELAYS_MAX: usize = 64;
+/// How long the tour waits until the tests, or a demo, are off the stage.
+pub const STAGE_PATIENCE: Duration = Duration::from_secs(900);

@@ -34,7 +34,7 @@ pub fn foreground() -> Result<()> {
     let start = Instant::now();
     let mut steps = Steps::of(5);
     steps.next("two nodes, a wire between them, a bank outside");
-    let mut stage = Stage::set()?;
+    let mut stage = Stage::set(Duration::ZERO)?;
     steps.next("seven pods and a database directory");
     let mut shop = Shop::lay(&mut stage, &checkout)?;
     steps.next("the IAM bridge, and an agent on each node");

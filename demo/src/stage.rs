@@ -38,9 +38,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// After `require`.
-    pub fn set() -> Result<Self> {
-        let options = LabOptions { lock_deadline: Duration::ZERO, notice: Some(PathBuf::from(NOTICE_DIR)), ..LabOptions::default() };
+    /// After `require`. `patience`: how long to wait for another lab on this machine.
+    pub fn set(patience: Duration) -> Result<Self> {
+        let options = LabOptions { lock_deadline: patience, notice: Some(PathBuf::from(NOTICE_DIR)), ..LabOptions::default() };
         let mut lab = Lab::with("demo", &options).map_err(|e| match e {
             LabError::Locked { holder, .. } => anyhow::Error::new(Missing(format!("another lab or demo is running ({holder}): `weft-demo down`, or wait"))),
             other => other.into(),

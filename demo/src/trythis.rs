@@ -20,8 +20,8 @@ The shop is open: http://{WINDOW} in a browser. In a second terminal, in this ch
   4  ./weft can shop/stock shop/orders-db; ./weft can shop/orders shop/orders-db
      the same decision without a packet: deny with its nearest miss, allow with its rule
 
-  5  sudo kill -9 $(cat {NOTICE_DIR}/agent-a.pid); ./weft exec shop/stock -- psql -h orders-db.shop.weft.internal -U orders shop
-     the agent of node a is gone for ten seconds: nothing opens, and a purchase made now (as in 1, by the browser) waits and goes through
+  5  sudo kill -9 $(cat {NOTICE_DIR}/agent-a.pid); SHOP_TILL={WINDOW} target/debug/shop-buy mug 1 late
+     the agent of node a is gone for ten seconds: the order waits, and goes through when it is back. Meanwhile nothing opens: 3 is refused as before
 
 Ctrl-C here, or `cargo xtask demo down`, takes everything down."
     );

@@ -42,7 +42,7 @@ pub fn run() -> Result<()> {
     let checkout = Checkout::find()?;
     let (start, mut report) = (Instant::now(), Report::default());
     println!("setting the stage: two nodes, seven pods, a bank outside");
-    let stage = Stage::set()?;
+    let stage = Stage::set(limits::STAGE_PATIENCE)?;
     let work = stage.lab.work().to_owned();
     let most = walk(stage, &checkout, &mut report)?;
     report.claim("after the demo nothing is left but installed packages", || {

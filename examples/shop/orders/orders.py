@@ -63,10 +63,10 @@ class Orders(BaseHTTPRequestHandler):
                 (sku, quantity, customer, price, receipt, self.options.name),
             )
             number = cursor.fetchone()[0]
-        print(f"order {number}: {quantity} {sku} for {customer!r}, asked by {self.client_address[0]}", flush=True)
+        print(f"order {number}: {quantity} {sku} for {customer!r}, asked by {self.caller()}", flush=True)
         return {
             "order": number, "sku": sku, "quantity": quantity, "price_cents": price, "payment": receipt,
-            "served_by": self.options.name, "asked_by": self.client_address[0], "stock_says": stock,
+            "served_by": self.options.name, "asked_by": self.caller(), "stock_says": stock,
         }
 
     def charge(self, cents, reference):
@@ -79,6 +79,9 @@ class Orders(BaseHTTPRequestHandler):
         if answer.status != 200:
             raise Refused(f"the bank said {answer.status}")
         return body["receipt"]
+
+    def caller(self):
+        return self.client_address[0].removeprefix("::ffff:")
 
     def answer(self, status, body):
         data = json.dumps(body).encode()
