@@ -108,7 +108,7 @@ impl Shop {
         for mut process in self.running.drain(..).rev() {
             process.stop();
         }
-        for (_, pod) in self.pods() {
+        for (_, pod) in self.pods().into_iter().filter(|(_, pod)| pod.place().cgroup().exists()) {
             pod.place().kill_all()?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Claims about what goes on when parts of weft do not.
 
 use anyhow::{Result, anyhow, ensure};
-use weft_lab::throughout;
+use weft_lab::{Capture, eventually, throughout};
 
 use super::{
     Tour,
@@ -44,5 +44,18 @@ pub(super) fn claims(tour: &mut Tour, report: &mut Report) -> Result<()> {
         attempt_is("EPERM", tour.shop.storefront.place(), STOCK, 2525)?;
         tour.mesh.bridge.run()?;
         Ok((row, "what was denied is still EPERM".to_owned()))
+    })?;
+
+    report.claim("a replica that is gone is made up for by the one on the other node, still in TLS", || {
+        let name = marker("other");
+        let wire = Capture::start(tour.stage.lab.wire(), "other", "wire", "tcp")?;
+        let here = purchase(&tour.shop, &marker("this"))?;
+        ensure!(here.ends_with("orders on node a in SQL"), "before, {here}");
+        tour.shop.orders[0].clone().remove()?;
+        let there = eventually(limits::CATALOG_DEADLINE, "a purchase by the other replica", || purchase(&tour.shop, &name))?;
+        ensure!(there.ends_with("orders on node b in SQL"), "after, {there}");
+        let captured = wire.stop()?;
+        ensure!(!captured.contains(name.as_bytes()), "marker {name} is in {}", captured.file.display());
+        Ok((format!("{there}; marker in none of {} packets, though every leg but one crossed", captured.packets.len()), format!("before, {here}")))
     })
 }

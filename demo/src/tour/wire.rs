@@ -21,10 +21,15 @@ pub(super) fn claims(tour: &mut Tour, report: &mut Report) -> Result<()> {
     let inside = Capture::start(tour.stage.a.place(), "inside", "pods", "tcp")?;
     report.claim("a purchase crosses both nodes", || {
         let row = purchase(&tour.shop, &name)?;
+        let picture = tour.shop.storefront.place().http_get("127.0.0.1:8080", "/media/mug.svg")?;
+        ensure!(picture.contains("<svg"), "the picture from nginx is {picture:?}");
         let stock = tour.shop.stock.place().dir().join("log/stock.log");
         let line = log_line(&stock, &name)?;
         ensure!(look::row(&tour.shop, "nobody").is_err(), "there is a row for nobody");
-        Ok((format!("{row}; stock on node b wrote \"{line}\""), "the same search gives no row for a customer who did not buy".to_owned()))
+        Ok((
+            format!("{row}; stock on node b wrote \"{line}\"; nginx sent the picture"),
+            "the same search gives no row for a customer who did not buy".to_owned(),
+        ))
     })?;
     let (wire, inside) = (wire.stop()?, inside.stop()?);
     let tunnels = tunnels(&wire);
