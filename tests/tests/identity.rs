@@ -76,12 +76,16 @@ fn a_node_gets_no_svid_for_what_its_token_does_not_name() -> Result<()> {
         Ok(())
     })
     .with_context(|| mesh.logs())?;
-    // Nor does anyone hear of it as an endpoint.
-    let snapshot = mesh.snapshot(0)?;
-    let named = |service: &str| snapshot.services.iter().find(|s| s.name.to_string() == service).map(|s| s.id);
-    let nodes = |id| snapshot.endpoints.iter().filter(|e| Some(e.service) == id).map(|e| e.node.to_string()).collect::<Vec<_>>();
-    assert_eq!(nodes(named("shop/client")), ["a"]);
-    assert_eq!(nodes(named("shop/far")), ["b"]);
+    // Nor does anyone hear of it as an endpoint: both others are known, it is not.
+    eventually(SETTLE, "the endpoints of both nodes on node a", || -> Result<()> {
+        let snapshot = mesh.snapshot(0)?;
+        let nodes = |service: &str| -> Vec<String> {
+            let id = snapshot.services.iter().find(|s| s.name.to_string() == service).map(|s| s.id);
+            snapshot.endpoints.iter().filter(|e| Some(e.service) == id).map(|e| e.node.to_string()).collect()
+        };
+        let (client, far) = (nodes("shop/client"), nodes("shop/far"));
+        if client == ["a"] && far == ["b"] { Ok(()) } else { bail!("client on {client:?}, far on {far:?}") }
+    })?;
     Ok(())
 }
 
