@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::{catalog, service};
@@ -56,9 +57,9 @@ impl Program {
         panic!("it ended: {}", fs::read_to_string(self.path("log")).unwrap());
     }
 
-    fn end(&mut self, signal: &str) -> Option<i32> {
+    fn end(&mut self, signal: Signal) -> Option<i32> {
         let mut child = self.child.take().unwrap();
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        kill_process(Pid::from_child(&child), signal).unwrap();
         child.wait().unwrap().code()
     }
 }
@@ -81,7 +82,7 @@ fn it_says_where_it_listens_and_ends_when_told() {
     let mut program = Program::new();
     let printed = program.run();
     assert!(printed[0].starts_with("nodes 127.0.0.1:") && !printed[0].ends_with(":0"), "{printed:?}");
-    assert_eq!(program.end("-TERM"), Some(0));
+    assert_eq!(program.end(Signal::TERM), Some(0));
     assert!(!program.path("b.sock").exists());
 }
 
@@ -111,7 +112,7 @@ fn a_kill_loses_nothing_that_was_answered() {
     let out = program.path("token");
     let made = program.output(&["token", "create", "--node", "a", "--may-run", "shop/*", "--out", out.to_str().unwrap()]);
     assert!(made.status.success() && made.stdout.is_empty(), "{made:?}");
-    program.end("-KILL");
+    program.end(Signal::KILL);
     let printed = program.run();
     assert_eq!(fs::read(program.path("state/ca.pem")).unwrap(), ca);
     let token = fs::read_to_string(out).unwrap();
