@@ -71,7 +71,12 @@ const SUITES: &[Suite] = &[
 ];
 
 /// What the privileged suite itself starts; the demo installs its own.
-const PACKAGES: &[Package] = &[Package { name: "iproute2", probe: "/usr/sbin/ip" }, Package { name: "tcpdump", probe: "/usr/bin/tcpdump" }];
+const PACKAGES: &[Package] = &[
+    Package { name: "iproute2", probe: "/usr/sbin/ip" },
+    Package { name: "tcpdump", probe: "/usr/bin/tcpdump" },
+    Package { name: "python3", probe: "/usr/bin/python3" },
+    Package { name: "openssl", probe: "/usr/bin/openssl" },
+];
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let chosen: Vec<&Suite> =
