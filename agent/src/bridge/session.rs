@@ -232,9 +232,9 @@ impl Session {
     }
 }
 
-/// The services of the workloads that are here.
+/// The services of the workloads that are here and may be.
 fn wanted(picture: &Picture) -> BTreeSet<ServiceRef> {
-    picture.workloads.iter().filter(|w| w.present).map(|w| w.service.clone()).collect()
+    picture.workloads.iter().filter(|w| w.present && !w.refused).map(|w| w.service.clone()).collect()
 }
 
 async fn issue(mut client: NodeClient<Channel>, service: ServiceRef) -> (ServiceRef, anyhow::Result<Svid>) {

@@ -228,6 +228,7 @@ mod tests {
             netns: "/n".into(),
             origin: crate::workloads::Origin::Live,
             present: true,
+            refused: false,
             enrolled: Some(enrolled),
             problem: None,
         };

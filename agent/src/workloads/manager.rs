@@ -347,7 +347,7 @@ impl<P: Plumbing> Manager<P> {
     }
 
     fn publish(&self) {
-        let picture = Picture::new(self.entries.iter().map(Entry::seen).collect());
+        let picture = Picture::new(self.entries.iter().map(|e| Seen { refused: self.refused.contains_key(&e.spec.uid), ..e.seen() }).collect());
         self.picture.send_if_modified(|now| {
             let changed = **now != picture;
             if changed {
@@ -416,6 +416,7 @@ impl<H> Entry<H> {
             netns: self.spec.netns.clone(),
             origin: self.spec.origin,
             present: self.present,
+            refused: false,
             enrolled,
             problem: self.problem.clone(),
         }

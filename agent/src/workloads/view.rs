@@ -16,6 +16,8 @@ pub struct Seen {
     pub origin: Origin,
     /// Its cgroup and namespace are there.
     pub present: bool,
+    /// The bridge refuses it.
+    pub refused: bool,
     /// `None` while it is unidentified, and so denied.
     pub enrolled: Option<Enrolled>,
     /// Why it is not enrolled, or what the last look at the kernel missed.
