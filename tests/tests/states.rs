@@ -18,7 +18,7 @@ enum Control {
 #[test]
 fn nothing_forbidden_passes_in_any_state() -> Result<()> {
     let mut mesh = Mesh::start("states", &MeshOptions::default())?;
-    let before = mesh.lab.before().clone();
+    let (before, _held) = (mesh.lab.before().clone(), mesh.lab.hold()?);
     let server = Server::start(mesh.pod("server").place(), "near", PORT)?;
     let mut table = Table::default();
 

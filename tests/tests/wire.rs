@@ -14,7 +14,7 @@ const HYBRID_GROUP: [u8; 2] = [0x11, 0xec];
 #[test]
 fn between_nodes_there_is_tls_with_workload_identities_and_nothing_else() -> Result<()> {
     let mesh = Mesh::start("wire", &MeshOptions::default())?;
-    let before = mesh.lab.before().clone();
+    let (before, _held) = (mesh.lab.before().clone(), mesh.lab.hold()?);
     let (client, far) = (mesh.pod("client"), mesh.pod("far"));
     let server = Server::start(far.place(), "far", PORT)?;
     let capture = Capture::start(mesh.lab.wire(), "wire", "wire", "")?;

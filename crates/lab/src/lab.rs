@@ -108,6 +108,11 @@ impl Lab {
         &self.before
     }
 
+    /// Keeps other labs waiting after this one has gone, for as long as the file is open: for a look at what it left.
+    pub fn hold(&self) -> Result<File, LabError> {
+        self._lock.try_clone().map_err(LabError::io("hold", Path::new(LOCK_FILE)))
+    }
+
     /// The namespace in the middle: a capture on its interface `wire` sees all that goes between nodes and machines.
     pub fn wire(&self) -> &Place {
         &self.wire

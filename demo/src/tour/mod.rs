@@ -44,25 +44,22 @@ pub fn run() -> Result<()> {
     println!("setting the stage: two nodes, seven pods, a bank outside");
     let stage = Stage::set(limits::STAGE_PATIENCE)?;
     let work = stage.lab.work().to_owned();
+    let (before, _held) = (stage.lab.before().clone(), stage.lab.hold()?);
     let most = walk(stage, &checkout, &mut report)?;
     report.claim("after the demo nothing is left but installed packages", || {
-        eventually(limits::ACT_DEADLINE, "an empty inventory", || left(&work))?;
+        eventually(limits::ACT_DEADLINE, "an empty inventory", || left(&before, &work))?;
         Ok(("no namespace, cgroup, mount, pin, kernel program, process or file".to_owned(), format!("the same listing had {most} lines while it ran")))
     })?;
     println!("{} claims hold; {:.0} s", report.count(), start.elapsed().as_secs_f32());
     Ok(())
 }
 
-fn left(work: &Path) -> Result<()> {
-    let mut lines = ours(&Inventory::take());
+fn left(before: &Inventory, work: &Path) -> Result<()> {
+    let mut lines: Vec<_> = Inventory::take().since(before).into_iter().map(str::to_owned).collect();
     if work.exists() {
         lines.push("its work directory".to_owned());
     }
     if lines.is_empty() { Ok(()) } else { Err(anyhow!("left behind: {}", lines.join("; "))) }
-}
-
-fn ours(inventory: &Inventory) -> Vec<String> {
-    inventory.lines().filter(|l| l.contains("weft-demo-") || l.starts_with("program ") || l.starts_with("process ")).map(str::to_owned).collect()
 }
 
 fn walk(mut stage: Stage, checkout: &Checkout, report: &mut Report) -> Result<usize> {
@@ -82,7 +79,7 @@ fn walk(mut stage: Stage, checkout: &Checkout, report: &mut Report) -> Result<us
     wire::claims(&mut tour, report)?;
     verdicts::claims(&mut tour, &catalog, report)?;
     endurance::claims(&mut tour, report)?;
-    let most = ours(&Inventory::take()).len();
+    let most = Inventory::take().since(tour.stage.lab.before()).len();
     tour.shop.stop()?;
     Ok(most)
 }
