@@ -43,6 +43,8 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Attach the programs and end, so that managed workloads are denied before an agent ever ran. Needs no network, bridge or snapshot.
+    Guard(ConfigArg),
     /// End the agent and its holder. What is enforced stays enforced.
     Stop(ConfigArg),
     /// Take everything out of the kernel and remove state and sockets. Refused while an agent runs.
@@ -80,6 +82,7 @@ impl Cli {
                 };
                 return Ok(command::check(&options, output));
             }
+            Command::Guard(arg) => command::guard(&arg.load()?)?,
             Command::Stop(arg) => command::stop(&arg.load()?)?,
             Command::Uninstall(arg) => command::uninstall(&arg.load()?)?,
             Command::Version => println!("weft-agent {}", env!("CARGO_PKG_VERSION")),

@@ -51,6 +51,39 @@ fn nothing_forbidden_passes_in_any_state() -> Result<()> {
 }
 
 #[test]
+fn before_an_agent_ever_ran_the_guard_denies() -> Result<()> {
+    let mut mesh = Mesh::start("guard", &MeshOptions { agents_wait: true, ..MeshOptions::default() })?;
+    let target = mesh.outsider(0, "target")?;
+    let unmanaged = mesh.outsider(0, "stray")?;
+    let server = Server::start(target.place(), "open", PORT)?;
+    let reach = |mesh: &Mesh, pod: &str, traffic: Traffic| {
+        traffic.attempt(mesh.pod(pod).place(), target.v4().into(), target.v6().into(), PORT, pod).with_context(|| traffic.name())
+    };
+    // Control: without the guard there is nothing that could deny.
+    assert!(reach(&mesh, "client", Traffic::Tcp4)?.ok);
+    let said = mesh.agents[0].guard()?;
+    assert!(said.contains("are denied"), "{said}");
+    for traffic in Traffic::ALL {
+        let denied = reach(&mesh, "stranger", traffic)?;
+        assert!(!denied.ok, "{}: not started, and yet: {denied:?}", traffic.name());
+    }
+    assert!(!server.got("stranger"));
+    let control = Traffic::Tcp4.attempt(unmanaged.place(), target.v4().into(), target.v6().into(), PORT, "stray")?;
+    assert!(control.ok, "{control:?}");
+    // An agent takes over what the guard has attached.
+    for agent in &mut mesh.agents {
+        agent.run()?;
+    }
+    mesh.settled()?;
+    let near = Server::start(mesh.pod("server").place(), "near", PORT)?;
+    let to = mesh.pod("server");
+    let granted = Traffic::Tcp4.attempt(mesh.pod("client").place(), to.v4().into(), to.v6().into(), PORT, "granted")?;
+    assert!(granted.ok, "{granted:?}\n{}", mesh.logs());
+    drop(near);
+    Ok(())
+}
+
+#[test]
 fn an_unidentified_workload_in_a_managed_subtree_gets_nothing() -> Result<()> {
     let mesh = Mesh::start("unidentified", &MeshOptions::default())?;
     // Outside what the agent manages: a target that refuses nobody, so only the caller's side can deny.

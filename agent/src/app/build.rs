@@ -58,7 +58,7 @@ pub fn places(config: &Config) -> anyhow::Result<Places> {
 }
 
 /// Looks at everything that can be wrong before anything is changed; returns what is missing but not needed.
-pub(super) fn preflight(config: &Config) -> anyhow::Result<(Places, Vec<String>)> {
+pub fn preflight(config: &Config) -> anyhow::Result<(Places, Vec<String>)> {
     let (fatal, others): (Vec<_>, Vec<_>) = host::check(&host_options(config)).into_iter().filter(|f| !f.ok).partition(|f| f.fatal);
     if !fatal.is_empty() {
         let lines: Vec<String> = fatal.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect();
@@ -147,14 +147,19 @@ fn claim(config: &Config) -> anyhow::Result<Lock> {
     }
 }
 
-async fn open_kernel(config: &Config, places: &Places) -> anyhow::Result<Kernel> {
-    let options = NodeOptions {
+/// How the programs are to be attached for this configuration.
+pub fn kernel_options(config: &Config, places: &Places) -> NodeOptions {
+    NodeOptions {
         cgroup_root: places.cgroup_root.clone(),
         managed: places.managed.clone(),
         bpffs: config.bpffs.clone(),
         refuse: config.denied == Denied::Econnrefused,
         resolvers: config.resolvers.clone(),
-    };
+    }
+}
+
+async fn open_kernel(config: &Config, places: &Places) -> anyhow::Result<Kernel> {
+    let options = kernel_options(config, places);
     Ok(tokio::task::spawn_blocking(move || Kernel::open(&options)).await??)
 }
 

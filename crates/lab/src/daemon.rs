@@ -133,6 +133,12 @@ impl Agent {
         })?
     }
 
+    /// `weft-agent guard` with this agent's configuration; what it printed.
+    pub fn guard(&self) -> Result<String, LabError> {
+        let (bin, config) = (bin("weft-agent")?.display().to_string(), self.config.display().to_string());
+        self.place.check(&[bin.as_str(), "guard", "--config", &config], limits::START_DEADLINE)
+    }
+
     /// Starts it without waiting.
     pub fn spawn(&mut self) -> Result<(), LabError> {
         let (bin, config) = (bin("weft-agent")?.display().to_string(), self.config.display().to_string());

@@ -98,7 +98,7 @@ fn programs() -> Vec<String> {
     mine.filter_map(|p| p.name_as_str().filter(|n| PROGRAM_PREFIXES.iter().any(|x| n.starts_with(x))).map(|n| format!("program {n} id {}", p.id()))).collect()
 }
 
-/// Processes in a cgroup of a run, or whose program is weft's.
+/// Processes in a cgroup of a run, or whose program is weft's. The dead that init has not reaped yet are init's.
 fn processes() -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -106,6 +106,9 @@ fn processes() -> Vec<String> {
         let read = |name: &str| fs::read_to_string(PathBuf::from(format!("/proc/{pid}/{name}"))).unwrap_or_default();
         let ours = read("cgroup").lines().any(|l| l.starts_with("0::") && l.contains(MARK));
         let comm = read("comm").trim().to_owned();
+        if read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
+            continue;
+        }
         if ours || ["weft-agent", "weft-iam-bridge"].iter().any(|n| n.starts_with(&comm) && comm.len() >= 10) {
             found.push(format!("process {pid} {comm}"));
         }

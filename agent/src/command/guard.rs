@@ -1,0 +1,27 @@
+//! `weft-agent guard`: enforcement before the agent. From then on whoever is in a managed subtree gets no network until an agent has enrolled it.
+//!
+//! Pins do not outlive a boot, so this belongs before the container runtimes and the managed units.
+
+use weft_kernel::Kernel;
+
+use super::stop::running;
+use crate::{
+    app::{kernel_options, preflight},
+    config::Config,
+};
+
+pub fn guard(config: &Config) -> anyhow::Result<()> {
+    if let Some(pid) = running(config)? {
+        println!("an agent runs (process {}): what it manages is guarded already", pid.as_raw_nonzero());
+        return Ok(());
+    }
+    let (places, missing) = preflight(config)?;
+    for line in missing {
+        eprintln!("weft-agent: {line}");
+    }
+    let kernel = Kernel::open(&kernel_options(config, &places))?;
+    let attached = kernel.programs().iter().filter(|p| p.attached).count();
+    let dirs: Vec<_> = places.managed.iter().map(|m| m.display().to_string()).collect();
+    println!("{attached} programs are attached; unidentified workloads below {} are denied", dirs.join(", "));
+    Ok(())
+}
