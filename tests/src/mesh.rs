@@ -229,7 +229,8 @@ impl Mesh {
         self.agents.iter().map(|a| format!("--- {}\n{}\n", a.node().name(), tail(&a.log()))).collect::<String>() + "--- bridge\n" + &tail(&self.bridge.log())
     }
 
-    fn call<T>(&self, agent: usize, f: impl AsyncFnOnce(Client) -> Result<tonic::Response<T>, tonic::Status>) -> Result<T> {
+    /// One question to one agent.
+    pub fn call<T>(&self, agent: usize, f: impl AsyncFnOnce(Client) -> Result<tonic::Response<T>, tonic::Status>) -> Result<T> {
         let socket = self.agents[agent].socket();
         self.runtime.block_on(async {
             let channel = weft_api::connect_unix(&socket).await.with_context(|| format!("connect to {}", socket.display()))?;

@@ -27,7 +27,7 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
         empty(&version.join("maps")).map_err(failed(&version))?;
         fs::remove_dir(&version).map_err(failed(&version))?;
     }
-    if is_mount(bpffs).map_err(failed(bpffs))? && fs::read_dir(bpffs).map_err(failed(bpffs))?.next().is_none() && bpffs != Path::new("/sys/fs/bpf") {
+    if bpffs != Path::new("/sys/fs/bpf") && is_mount(bpffs).map_err(failed(bpffs))? && is_bare(bpffs).map_err(failed(bpffs))? {
         unmount(bpffs, UnmountFlags::empty()).map_err(|e| failed(bpffs)(e.into()))?;
     }
     match fs::remove_dir(bpffs) {
@@ -56,6 +56,12 @@ fn empty(dir: &Path) -> io::Result<usize> {
     }
     fs::remove_dir(dir)?;
     Ok(count)
+}
+
+/// Nothing but the two files that the kernel puts into every bpf file system.
+fn is_bare(dir: &Path) -> io::Result<bool> {
+    let own = |name: &std::ffi::OsStr| name == "maps.debug" || name == "progs.debug";
+    fs::read_dir(dir)?.try_fold(true, |bare, entry| Ok(bare && own(&entry?.file_name())))
 }
 
 fn is_mount(path: &Path) -> io::Result<bool> {
