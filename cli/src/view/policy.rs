@@ -74,7 +74,12 @@ impl ServiceView {
                 .map(|p| PortView { name: p.name.to_string(), port: p.port, target_port: p.target_port, protocol: p.protocol.to_string() })
                 .collect(),
             externals: s.externals.iter().map(|e| format!("{}:{}/{}", e.cidr, e.port, e.protocol)).collect(),
-            endpoints: endpoints.flat_map(|e| e.addresses.iter().map(move |a| format!("{a} on {}", e.node))).collect(),
+            endpoints: endpoints
+                .map(|e| {
+                    let addresses: Vec<_> = e.addresses.iter().map(ToString::to_string).collect();
+                    format!("{} on {}", addresses.join(", "), e.node)
+                })
+                .collect(),
             declared_at: s.declared_at.clone(),
         }
     }
