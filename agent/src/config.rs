@@ -81,7 +81,7 @@ impl Config {
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::Syntax { file: file.to_owned(), message: e.to_string().trim_end().to_owned() })?;
+        let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::Syntax { file: file.to_owned(), message: one_line(text, &e) })?;
         raw.validate(file)
     }
 
@@ -96,6 +96,16 @@ impl Config {
     pub fn lock_file(&self) -> PathBuf {
         self.run_dir.join("agent.lock")
     }
+}
+
+/// A parser's error as one line that says where.
+pub fn one_line(text: &str, e: &toml::de::Error) -> String {
+    let message = e.message().replace('\n', " ");
+    let Some(span) = e.span() else { return message };
+    let before = &text[..text.floor_char_boundary(span.start.min(text.len()))];
+    let number = before.matches('\n').count();
+    let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(80).collect();
+    format!("line {} ({line}): {message}", number + 1)
 }
 
 /// Reads a text file of bounded size.

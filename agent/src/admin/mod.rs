@@ -25,7 +25,9 @@ use crate::{
     app::Node,
     files,
     flows::Filter,
-    limits, snapshots,
+    limits,
+    mesh::Chain,
+    snapshots,
     workloads::{AddError, FieldError, Origin, Spec},
 };
 
@@ -146,8 +148,9 @@ fn refuse(e: AddError) -> Status {
 }
 
 fn refuse_field(e: FieldError) -> Status {
+    let text = Chain(&e).to_string();
     match e {
-        FieldError::UidTaken(_) | FieldError::Overlap { .. } | FieldError::NetnsTaken { .. } => Status::already_exists(e.to_string()),
-        _ => Status::invalid_argument(e.to_string()),
+        FieldError::UidTaken(_) | FieldError::Overlap { .. } | FieldError::NetnsTaken { .. } => Status::already_exists(text),
+        _ => Status::invalid_argument(text),
     }
 }

@@ -20,6 +20,7 @@ use weft_kernel::{
 use super::Node;
 use crate::{
     bridge::LinkStatus,
+    command::running,
     config::{Config, Denied},
     files::{self, Lock},
     flows::Store,
@@ -59,6 +60,10 @@ pub fn places(config: &Config) -> anyhow::Result<Places> {
 
 /// Looks at everything that can be wrong before anything is changed; returns what is missing but not needed.
 pub fn preflight(config: &Config) -> anyhow::Result<(Places, Vec<String>)> {
+    // Its port would be found held as well, but that says less. Who may not look is told so by the host's check.
+    if let Ok(Some(pid)) = running(config) {
+        return Err(another(config, pid.as_raw_nonzero().get()));
+    }
     let (fatal, others): (Vec<_>, Vec<_>) = host::check(&host_options(config)).into_iter().filter(|f| !f.ok).partition(|f| f.fatal);
     if !fatal.is_empty() {
         let lines: Vec<String> = fatal.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect();
@@ -139,12 +144,12 @@ fn claim(config: &Config) -> anyhow::Result<Lock> {
     let file = config.lock_file();
     match Lock::take(&file).with_context(|| format!("cannot use {}", file.display()))? {
         Some(lock) => Ok(lock),
-        None => bail!(
-            "another agent runs with run_dir {} (process {}): stop it first, or give this one a run_dir of its own",
-            config.run_dir.display(),
-            std::fs::read_to_string(&file).unwrap_or_default().trim()
-        ),
+        None => Err(another(config, running(config)?.map_or(0, |pid| pid.as_raw_nonzero().get()))),
     }
+}
+
+fn another(config: &Config, pid: i32) -> anyhow::Error {
+    anyhow::anyhow!("another agent runs with run_dir {} (process {pid}): stop it first, or give this one a run_dir of its own", config.run_dir.display())
 }
 
 /// How the programs are to be attached for this configuration.

@@ -106,6 +106,7 @@ async fn follow(node: &Arc<Node>) {
         let looked = tokio::task::spawn_blocking(move || newer(&node)).await;
         if !matches!(looked, Ok(Ok(()))) {
             warn!("the snapshot on disk cannot be followed while connections end");
+            return std::future::pending().await;
         }
     }
 }

@@ -7,5 +7,5 @@ mod uninstall;
 
 pub use check::{Format, check};
 pub use guard::guard;
-pub use stop::stop;
+pub use stop::{running, stop};
 pub use uninstall::uninstall;

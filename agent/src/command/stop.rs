@@ -1,5 +1,5 @@
-//! `weft-agent stop`: ends the agent and its holder. What is in the kernel stays: workloads are denied what they may not do, and what they may do
-//! through the proxy waits for the next agent no longer.
+//! `weft-agent stop`: ends the agent and its holder. What is in the kernel stays: denied is denied, the same node is reached directly, and what needs
+//! the proxy is refused until another agent runs.
 
 use std::{io::Read as _, time::Duration};
 
@@ -27,7 +27,7 @@ pub fn stop(config: &Config) -> anyhow::Result<()> {
 }
 
 /// The agent of this configuration, if one runs. Whoever has the lock wrote the number.
-pub(super) fn running(config: &Config) -> anyhow::Result<Option<Pid>> {
+pub fn running(config: &Config) -> anyhow::Result<Option<Pid>> {
     let file = config.lock_file();
     if !file.exists() || Lock::take(&file).with_context(|| format!("cannot use {}", file.display()))?.is_some() {
         return Ok(None);

@@ -17,7 +17,7 @@ use super::{
     spec::{FieldError, Origin, Spec},
     view::{Enrolled, Picture, Seen},
 };
-use crate::limits;
+use crate::{limits, mesh::Chain};
 
 /// The part that touches the kernel, the holder and the proxy.
 pub trait Plumbing {
@@ -171,7 +171,7 @@ impl<P: Plumbing> Manager<P> {
             }
             match self.entries.iter().try_for_each(|e| spec.agrees_with(&e.spec)) {
                 Ok(()) => self.entries.push(Entry::new(spec)),
-                Err(e) => refused.push(format!("workload {}: {e}", spec.uid)),
+                Err(e) => refused.push(format!("workload {}: {}", spec.uid, Chain(&e))),
             }
         }
         self.step(now);

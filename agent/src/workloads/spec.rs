@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use weft_types::{NameError, ServiceRef, WorkloadUid};
 
-use crate::{config, files, limits};
+use crate::{config, files, limits, mesh::Chain};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -36,7 +36,7 @@ pub enum SpecError {
     Read(#[from] config::ConfigError),
     #[error("workloads file {file}: {message}")]
     Syntax { file: PathBuf, message: String },
-    #[error("workloads file {file}: workload {number}: {source}")]
+    #[error("workloads file {file}: workload {number}")]
     Entry { file: PathBuf, number: usize, source: FieldError },
     #[error("workloads file {file} names {count} workloads; a node has at most {}", limits::WORKLOADS_MAX)]
     TooMany { file: PathBuf, count: usize },
@@ -44,9 +44,9 @@ pub enum SpecError {
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FieldError {
-    #[error("field service: {0}")]
+    #[error("field service")]
     Service(#[from] weft_types::RefError),
-    #[error("field uid: {0}")]
+    #[error("field uid")]
     Uid(#[from] NameError),
     #[error("field uid: {0} is taken by another workload")]
     UidTaken(WorkloadUid),
@@ -149,7 +149,7 @@ pub fn read_static(file: &Path, places: &Places) -> Result<Vec<Spec>, SpecError>
 }
 
 fn parse_static(file: &Path, text: &str, places: &Places) -> Result<Vec<Spec>, SpecError> {
-    let raw: RawFile = toml::from_str(text).map_err(|e| SpecError::Syntax { file: file.to_owned(), message: e.to_string().trim_end().to_owned() })?;
+    let raw: RawFile = toml::from_str(text).map_err(|e| SpecError::Syntax { file: file.to_owned(), message: config::one_line(text, &e) })?;
     if raw.workload.len() > limits::WORKLOADS_MAX {
         return Err(SpecError::TooMany { file: file.to_owned(), count: raw.workload.len() });
     }
@@ -186,7 +186,7 @@ pub fn load_live(file: &Path, places: &Places) -> io::Result<(Vec<Spec>, Vec<Str
     for w in raw.workload {
         match Spec::new(places, Origin::Live, w.uid.as_deref(), &w.service, &w.cgroup, &w.netns) {
             Ok(spec) => specs.push(spec),
-            Err(e) => refused.push(format!("saved workload {}: {e}", w.uid.unwrap_or_default())),
+            Err(e) => refused.push(format!("saved workload {}: {}", w.uid.unwrap_or_default(), Chain(&e))),
         }
     }
     Ok((specs, refused))
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_names_entry_and_field() {
         let check = |text: &str, expect: &str| {
-            let e = parse(text).unwrap_err().to_string();
+            let e = Chain(&parse(text).unwrap_err()).to_string();
             assert!(e.contains(expect) && e.contains("/etc/w.toml"), "{e}");
         };
         check(&TWO.replace("weft.slice/orders", "other/orders"), "workload 1: field cgroup");
