@@ -165,7 +165,7 @@ struct RawLog {
 }
 
 fn default_state_dir() -> PathBuf {
-    "/var/lib/weft/agent".into()
+    "/var/lib/weft-agent".into()
 }
 
 fn default_run_dir() -> PathBuf {
@@ -297,7 +297,7 @@ mod tests {
     fn the_smallest_file_gets_the_documented_defaults() {
         let c = parse(MINIMAL).unwrap();
         assert_eq!(c.node.as_str(), "a");
-        assert_eq!(c.state_dir, Path::new("/var/lib/weft/agent"));
+        assert_eq!(c.state_dir, Path::new("/var/lib/weft-agent"));
         assert_eq!(c.agent_socket(), Path::new("/run/weft/agent.sock"));
         assert_eq!(c.managed, [Path::new("weft.slice")]);
         assert_eq!(c.denied, Denied::Eperm);
