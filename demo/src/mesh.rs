@@ -44,19 +44,29 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Until every workload of the shop is read back from the kernel, on every node.
+    /// Until every workload of the shop is read back from the kernel, and every node knows where all of them are.
     pub fn wait_enrolled(&self, shop: &Shop) -> Result<()> {
         let wanted = shop.pods().len();
         eventually(limits::ENROL_DEADLINE, "every workload enrolled", || {
             let workloads = cli::workloads()?;
             let enrolled = workloads.iter().filter(|w| w.enrolled).count();
             if enrolled == wanted {
-                return Ok(());
+                return self.knows_all(shop);
             }
             let others: Vec<String> = workloads.iter().filter(|w| !w.enrolled).map(|w| format!("{}: {}", w.service, w.problem)).collect();
             bail!("{enrolled} of {wanted} ({})", others.join("; "))
         })
         .with_context(|| self.agents.iter().map(|a| tail(&a.log())).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn knows_all(&self, shop: &Shop) -> Result<()> {
+        for agent in &self.agents {
+            let known = cli::endpoints(&agent.socket())?;
+            if let Some((service, pod)) = shop.pods().into_iter().find(|(_, pod)| !known.contains(&pod.v4().to_string())) {
+                bail!("node {} does not know {service} at {} yet", agent.node().name(), pod.v4());
+            }
+        }
+        Ok(())
     }
 
     /// Starts again what has died, a while later, as a service manager would. Says so.
