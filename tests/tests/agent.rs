@@ -39,8 +39,8 @@ fn workload(mesh: &Mesh, node: usize, uid: &str) -> Result<agent::Workload> {
 
 #[test]
 fn a_killed_agent_comes_back_without_a_bridge_and_nothing_is_reset() -> Result<()> {
-    let before = Inventory::take();
     let mut mesh = Mesh::start("restart", &MeshOptions::default())?;
+    let (before, _held) = (mesh.lab.before().clone(), mesh.lab.hold()?);
     let _server = Server::start(mesh.pod("far").place(), "far", PORT)?;
     let vip = mesh.vip("shop/far")?.to_string();
     let control = probe(mesh.pod("client").place(), "tcp", &vip, 80, "before")?;
@@ -217,8 +217,8 @@ fn a_lost_holder_is_replaced_and_an_emptied_table_filled_again() -> Result<()> {
 
 #[test]
 fn stop_ends_agent_and_holder_and_uninstall_leaves_nothing() -> Result<()> {
-    let before = Inventory::take();
     let mut mesh = Mesh::start("uninstall", &MeshOptions::default())?;
+    let (before, _held) = (mesh.lab.before().clone(), mesh.lab.hold()?);
     let _server = Server::start(mesh.pod("far").place(), "far", PORT)?;
     let far = mesh.pod("far").v4().to_string();
     let refused = command(&mesh, 0, "uninstall")?;
