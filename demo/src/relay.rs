@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result};
 use weft_lab::Pod;
 
-use crate::limits;
+use crate::{checkout, limits};
 
 const TILL: &str = "127.0.0.1:8080";
 
@@ -24,7 +24,7 @@ const TILL: &str = "127.0.0.1:8080";
 pub fn open_window(address: &str, storefront: &Pod) -> Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("cannot open the shop's window on {address}"))?;
     let pod = storefront.clone();
-    let program = std::env::current_exe()?.display().to_string();
+    let program = checkout::own_program();
     let open = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {

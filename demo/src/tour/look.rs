@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use weft_lab::Place;
 
-use crate::{limits, shop::Shop};
+use crate::{checkout, limits, shop::Shop};
 
 /// Prints how one `connect()` ended: OK, or the name of its errno.
 const ATTEMPT: &str = r#"
@@ -59,6 +59,6 @@ pub(super) fn row(shop: &Shop, customer: &str) -> Result<String> {
 
 /// What a TLS server shows a stranger: `identity …`, `group …`.
 pub(super) fn certificate(from: &Place, address: &str, name: &str) -> Result<String> {
-    let program = std::env::current_exe()?.display().to_string();
+    let program = checkout::own_program();
     Ok(from.check(&[program.as_str(), "probe", address, name, "weft/1"], Duration::from_secs(20))?)
 }
