@@ -106,7 +106,8 @@ fn processes() -> Vec<String> {
         let read = |name: &str| fs::read_to_string(PathBuf::from(format!("/proc/{pid}/{name}"))).unwrap_or_default();
         let ours = read("cgroup").lines().any(|l| l.starts_with("0::") && l.contains(MARK));
         let comm = read("comm").trim().to_owned();
-        if read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
+        // Memory is the first thing that a dying process gives up: what has no command line any more is dead, waiting for init, or gone.
+        if read("cmdline").is_empty() {
             continue;
         }
         if ours || ["weft-agent", "weft-iam-bridge"].iter().any(|n| n.starts_with(&comm) && comm.len() >= 10) {
