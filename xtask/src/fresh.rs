@@ -102,6 +102,8 @@ pub(crate) fn run(args: &FreshArgs) -> Result<()> {
 /// The second half, in a mount namespace of its own.
 pub(crate) fn inside(root: &Path, args: &FreshArgs) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("cannot make the mounts private")?;
+    // On a mount of its own: `ip -n` and `ip netns exec` change the propagation of "/", which is refused where "/" is no mount point.
+    bind(root, root)?;
     for dir in ["proc", "sys", "dev"] {
         bind(&Path::new("/").join(dir), &root.join(dir))?;
     }
