@@ -1,7 +1,7 @@
 """One connection attempt, seen from the client: prints one line of JSON.
 
 usage: probe.py MODE ADDRESS PORT [MARKER]
-modes: tcp, udp, udp-connected, raw, passed (a socket made here is dialled by a child that was given it)
+modes: tcp, udp, udp-connected, raw; give (makes a socket and passes it over the unix socket ADDRESS); take (dials MARKER with that one)
 """
 import json, os, socket, sys, time
 
@@ -35,9 +35,6 @@ def run():
         s = socket.socket(family, socket.SOCK_RAW, 253)
         s.sendto(marker, (address, 0))
         return {"ok": True}
-    if mode == "receive":
-        # Takes a socket from the unix socket that ADDRESS names, and dials 'PORT' of the address in MARKER with it.
-        raise SystemExit("internal")
     raise SystemExit(f"unknown mode {mode}")
 
 

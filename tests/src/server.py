@@ -45,11 +45,7 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 s.bind(("::", port))
 s.listen(512)
-for extra in (datagrams,):
-    try:
-        threading.Thread(target=extra, daemon=True).start()
-    except OSError:
-        pass
+threading.Thread(target=datagrams, daemon=True).start()
 raw()
 print("ready", flush=True)
 while True:
