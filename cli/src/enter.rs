@@ -1,4 +1,4 @@
-//! Becoming another program in another place: cgroup, network namespace, mount namespace, then exec.
+//! Becoming another program in another place: cgroup, network namespace, mount namespace and root, then exec.
 //!
 //! Everything is opened while the way is still clear; the steps after that are few and leave nothing half done that matters, because
 //! the process ends when one of them fails.
@@ -12,7 +12,10 @@ use std::{
     process::Command,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    process::{chroot, fchdir},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,7 +24,25 @@ pub struct Plan {
     command: Vec<OsString>,
     cgroup: Option<(PathBuf, File)>,
     netns: Option<(PathBuf, File)>,
-    mntns: Option<(PathBuf, File)>,
+    files: Option<Files>,
+}
+
+/// The files as one process sees them: its mount namespace, and its root in there, which a chroot or a container's runtime may have
+/// moved.
+#[derive(Debug)]
+pub struct Files {
+    namespace: (PathBuf, File),
+    root: (PathBuf, File),
+}
+
+impl Files {
+    pub fn of(pid: u32) -> Result<Self, EnterError> {
+        let proc = |entry: &str| {
+            let path = PathBuf::from(format!("/proc/{pid}/{entry}"));
+            open(&path).map(|file| (path, file))
+        };
+        Ok(Self { namespace: proc("ns/mnt")?, root: proc("root")? })
+    }
 }
 
 #[derive(Debug, Error)]
@@ -32,6 +53,8 @@ pub enum EnterError {
     Cgroup { path: PathBuf, source: io::Error },
     #[error("cannot enter the namespace {path}{}", hint(source))]
     Namespace { path: PathBuf, source: io::Error },
+    #[error("cannot make {path} the root{}", hint(source))]
+    Root { path: PathBuf, source: io::Error },
     #[error("cannot reset signals")]
     Signal(#[source] io::Error),
     #[error("cannot run {program:?}")]
@@ -52,7 +75,7 @@ impl EnterError {
 impl Plan {
     /// `command`: program and arguments, not empty.
     pub fn new(command: Vec<OsString>) -> Self {
-        Self { command, cgroup: None, netns: None, mntns: None }
+        Self { command, cgroup: None, netns: None, files: None }
     }
 
     /// `dir`: absolute.
@@ -68,8 +91,8 @@ impl Plan {
         Ok(self)
     }
 
-    pub fn mntns(mut self, path: PathBuf, file: File) -> Self {
-        self.mntns = Some((path, file));
+    pub fn files(mut self, files: Files) -> Self {
+        self.files = Some(files);
         self
     }
 
@@ -104,10 +127,12 @@ impl Plan {
         if let Some(netns) = &self.netns {
             into(netns, LinkNameSpaceType::Network)?;
         }
-        if let Some(mntns) = &self.mntns {
+        if let Some(Files { namespace, root: (path, root) }) = &self.files {
             let here = std::env::current_dir();
-            into(mntns, LinkNameSpaceType::Mount)?;
-            // setns leaves the process at the new root; back to the same place where there is one.
+            into(namespace, LinkNameSpaceType::Mount)?;
+            // setns puts the process at the root of the namespace, which need not be the root of the process there.
+            fchdir(root).and_then(|()| chroot(".")).map_err(|e| EnterError::Root { path: path.clone(), source: e.into() })?;
+            // Back to the same place where there is one.
             if let Ok(here) = here {
                 let _ = std::env::set_current_dir(here);
             }

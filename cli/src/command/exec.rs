@@ -1,14 +1,20 @@
 //! `weft exec`: a program inside a workload that is already there.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use futures::future::join_all;
 
-use crate::{Context, Outcome, args::ExecArgs, cgroup, client::Agent, enter::Plan, remark, suggest::did_you_mean, view::WorkloadView};
+use crate::{
+    Context, Outcome,
+    args::ExecArgs,
+    cgroup,
+    client::Agent,
+    enter::{Files, Plan},
+    remark,
+    suggest::did_you_mean,
+    view::WorkloadView,
+};
 
 pub(super) async fn run(ctx: &Context, args: ExecArgs) -> Result<Outcome> {
     let workload = find(ctx, &args).await?;
@@ -53,8 +59,8 @@ fn absent(all: &[WorkloadView], args: &ExecArgs, failed: &[String]) -> String {
     format!("no workload of {name}{uid}{place} on the configured agents{hint}; `weft get workloads` lists them{more}")
 }
 
-/// Cgroup and network namespace as the agent knows them, because they are what the identity hangs on; the mount namespace of the
-/// oldest process, so that the program sees the workload's files. An empty workload is entered without one.
+/// Cgroup and network namespace as the agent knows them, because they are what the identity hangs on; the mount namespace and root of
+/// the oldest process, so that the program sees the workload's files. An empty workload is entered without one.
 pub(super) fn enter(w: &WorkloadView, command: Vec<std::ffi::OsString>) -> Result<Plan> {
     let mount = cgroup::mount_point()?;
     let dir = cgroup::absolute(&mount, Path::new(&w.cgroup));
@@ -62,36 +68,23 @@ pub(super) fn enter(w: &WorkloadView, command: Vec<std::ffi::OsString>) -> Resul
     let mut plan = Plan::new(command).cgroup(&dir).with_context(name)?;
     let first = first_process(&dir).with_context(|| format!("cannot read cgroup {} of {}", dir.display(), name()))?;
     let netns = match (&first, w.netns.as_str()) {
-        (Some(first), path) if path.is_empty() || !Path::new(path).exists() => PathBuf::from(format!("/proc/{}/ns/net", first.pid)),
+        (Some((pid, _)), path) if path.is_empty() || !Path::new(path).exists() => PathBuf::from(format!("/proc/{pid}/ns/net")),
         (_, path) => PathBuf::from(path),
     };
     plan = plan.netns(&netns).with_context(name)?;
-    if let Some(first) = first {
-        plan = plan.mntns(first.path, first.mntns);
+    if let Some((_, files)) = first {
+        plan = plan.files(files);
     }
     Ok(plan.reset_signals()?)
 }
 
-struct First {
-    pid: u32,
-    path: PathBuf,
-    mntns: File,
-}
-
 /// The oldest process that still runs. A pid may have been given away while we looked, so its cgroup is looked at again behind the open.
-fn first_process(dir: &Path) -> Result<Option<First>> {
-    let own = fs::read_link("/proc/self/ns/mnt").ok();
+fn first_process(dir: &Path) -> Result<Option<(u32, Files)>> {
     for pid in cgroup::processes(dir)? {
-        let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
-        let Ok(mntns) = File::open(&path) else { continue };
-        if !cgroup::processes(dir)?.contains(&pid) {
-            continue;
+        let Ok(files) = Files::of(pid) else { continue };
+        if cgroup::processes(dir)?.contains(&pid) {
+            return Ok(Some((pid, files)));
         }
-        // In our own mount namespace already: entering it would only move us to its root.
-        if own.is_some() && fs::read_link(&path).ok() == own {
-            return Ok(None);
-        }
-        return Ok(Some(First { pid, path, mntns }));
     }
     Ok(None)
 }
