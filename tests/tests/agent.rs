@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use weft_api::agent::v1 as agent;
 use weft_lab::{Inventory, bin, eventually};
 use weft_tests::{Mesh, MeshOptions, SETTLE, Server, probe};
@@ -94,7 +95,7 @@ fn an_upgrade_leaves_open_connections_alone_and_the_policy_still_reaches_them() 
     // The old one drains in the background while its successor is at work.
     let old = mesh.agents[0].process().context("no process")?.pid();
     let socket = mesh.agents[0].socket();
-    signal(old, "TERM")?;
+    signal(old, Signal::TERM)?;
     eventually(SETTLE, "the old agent to let go of its socket", || if socket.exists() { bail!("still there") } else { Ok(()) })?;
     let (program, config) = (bin("weft-agent")?, mesh.agents[0].config().to_owned());
     let argv = [program.to_str().context("path")?, "run", "--config", config.to_str().context("path")?];
@@ -155,6 +156,38 @@ fn live_workloads_come_stay_over_a_restart_and_go() -> Result<()> {
 }
 
 #[test]
+fn a_program_run_inside_a_workload_has_its_root_network_and_identity() -> Result<()> {
+    let mesh = Mesh::start("exec", &MeshOptions::default())?;
+    let _server = Server::start(mesh.pod("far").place(), "far", PORT)?;
+    let (client, far) = (mesh.pod("client").place(), mesh.vip("shop/far")?);
+    // A root that is not the root of its mount namespace, as a chroot leaves it; one file tells it from any other.
+    let root = client.dir().join("root").display().to_string();
+    std::fs::create_dir(&root)?;
+    let script = format!(
+        "mount --rbind / {root} && mount -t tmpfs none {root}/mnt && echo inside > {root}/mnt/where && exec chroot {root} sh -c 'echo ready; exec sleep 60'"
+    );
+    let mut workload = client.spawn("chrooted", &["unshare", "--mount", "--propagation", "private", "sh", "-c", &script])?;
+    workload.wait_for_log("ready", SETTLE)?;
+
+    let node = mesh.agents[0].place();
+    let socket = mesh.agents[0].socket().display().to_string();
+    let weft = bin("weft")?.display().to_string();
+    let inside = |service: &str, command: &str| node.output(&[&weft, "--agent", &socket, "exec", service, "--", "sh", "-c", command], SETTLE);
+    let seen = inside("shop/client", "cat /mnt/where /proc/self/cgroup; ip -o -4 address show")?;
+    let text = String::from_utf8_lossy(&seen.stdout);
+    assert!(seen.status.success(), "{seen:?}");
+    assert!(
+        text.starts_with("inside\n") && text.contains(&mesh.pod("client").cgroup_below_node()) && text.contains(&mesh.pod("client").v4().to_string()),
+        "{text}"
+    );
+    // Judged as the workload: what one may, the other may not.
+    let dial = format!("python3 -c 'import socket; socket.create_connection((\"{far}\", 80), 10)'");
+    assert!(inside("shop/client", &dial)?.status.success(), "{}", mesh.logs());
+    assert!(!inside("shop/stranger", &dial)?.status.success());
+    Ok(())
+}
+
+#[test]
 fn a_vanished_workload_is_withdrawn_within_a_second_and_its_namespace_dies() -> Result<()> {
     let mut mesh = Mesh::start("vanish", &MeshOptions::default())?;
     let links = |mesh: &Mesh| mesh.nodes[1].place().ip("-o link show type veth").map(|t| t.lines().count());
@@ -189,7 +222,7 @@ fn a_lost_holder_is_replaced_and_an_emptied_table_filled_again() -> Result<()> {
     let agent = mesh.agents[0].process().context("no process")?.pid();
     let others: Vec<u32> = weft_lab::pids_below(mesh.agents[0].place().cgroup()).iter().filter_map(|p| p.parse().ok()).filter(|p| *p != agent).collect();
     assert_eq!(others.len(), 1, "the agent's cgroup holds the agent and its holder");
-    signal(others[0], "KILL")?;
+    signal(others[0], Signal::KILL)?;
     eventually(SETTLE, "a new holder", || -> Result<()> {
         let now: Vec<String> = weft_lab::pids_below(mesh.agents[0].place().cgroup());
         let fresh = now.iter().any(|p| p.parse() != Ok(agent) && p.parse() != Ok(others[0]));
@@ -276,7 +309,7 @@ fn svids_are_renewed_and_the_workloads_file_is_followed() -> Result<()> {
     Ok(())
 }
 
-fn signal(pid: u32, name: &str) -> Result<()> {
-    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
-    if sent.success() { Ok(()) } else { bail!("kill -{name} {pid}") }
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid.cast_signed()).context("no pid")?;
+    kill_process(pid, signal).with_context(|| format!("{signal:?} to {pid:?}"))
 }
