@@ -1,7 +1,7 @@
 //! Whatever state the node is in, nothing forbidden passes; beside each denial stands a control that differs in the grant only.
 
 use anyhow::{Context as _, Result, bail};
-use weft_lab::{Inventory, eventually};
+use weft_lab::{Inventory, Place, eventually};
 use weft_tests::{Mesh, MeshOptions, Outcome, SETTLE, Server, Traffic};
 
 const PORT: u16 = 8080;
@@ -11,18 +11,28 @@ const PORT: u16 = 8080;
 enum Control {
     /// Granted same-node traffic works.
     Works,
+    /// Nobody knows of the grant yet, so the granted client is refused too; in the next state it works.
+    Refused,
     /// Nothing is promised: the state may refuse granted traffic too.
     Unpromised,
 }
 
 #[test]
 fn nothing_forbidden_passes_in_any_state() -> Result<()> {
-    let mut mesh = Mesh::start("states", &MeshOptions::default())?;
+    let mut mesh = Mesh::start("states", &MeshOptions { agents_wait: true, ..MeshOptions::default() })?;
     let (before, _held) = (mesh.lab.before().clone(), mesh.lab.hold()?);
     let server = Server::start(mesh.pod("server").place(), "near", PORT)?;
+    let nobody = mesh.nodes[0].pod("nobody")?;
     let mut table = Table::default();
 
+    mesh.agents[0].guard()?;
+    table.row(&mesh, &server, "agent not started", Control::Refused)?;
+    for agent in &mut mesh.agents {
+        agent.run()?;
+    }
+    mesh.settled()?;
     table.row(&mesh, &server, "running", Control::Works)?;
+    table.row_of(&mesh, &server, "unidentified workload", nobody.place(), Control::Works)?;
     mesh.bridge.kill9();
     table.row(&mesh, &server, "bridge dead", Control::Works)?;
     mesh.agents[0].kill9();
@@ -44,6 +54,10 @@ fn nothing_forbidden_passes_in_any_state() -> Result<()> {
     assert!(pinned.empty_workloads()? > 0);
     drop(pinned);
     table.row(&mesh, &server, "workloads emptied", Control::Unpromised)?;
+    mesh.agents[0].forget()?;
+    mesh.agents[0].run()?;
+    mesh.snapshot(0).expect_err("there is neither a bridge nor a file that it could come from");
+    table.row(&mesh, &server, "no snapshot", Control::Refused)?;
     print!("{}", table.text);
     drop(server);
     drop(mesh);
@@ -115,22 +129,29 @@ struct Table {
 
 impl Table {
     fn row(&mut self, mesh: &Mesh, server: &Server, state: &str, control: Control) -> Result<()> {
+        self.row_of(mesh, server, state, mesh.pod("stranger").place(), control)
+    }
+
+    /// `outcast`: who has no grant.
+    fn row_of(&mut self, mesh: &Mesh, server: &Server, state: &str, outcast: &Place, control: Control) -> Result<()> {
         let to = mesh.pod("server");
         for traffic in Traffic::ALL {
             self.rows += 1;
             let marker = |who: &str| format!("{who}-{}", self.rows);
-            let attempt = |pod: &str, marker: &str| -> Result<Outcome> {
-                traffic.attempt(mesh.pod(pod).place(), to.v4().into(), to.v6().into(), PORT, marker).with_context(|| format!("{state}, {}", traffic.name()))
+            let attempt = |from: &Place, marker: &str| -> Result<Outcome> {
+                traffic.attempt(from, to.v4().into(), to.v6().into(), PORT, marker).with_context(|| format!("{state}, {}", traffic.name()))
             };
-            let denied = attempt("stranger", &marker("stranger"))?;
-            let granted = attempt("client", &marker("client"))?;
-            self.text += &format!("{state:24} {:14} stranger: {:28} client: {}\n", traffic.name(), say(&denied), say(&granted));
-            assert!(!denied.ok, "{state}, {}: the stranger got through: {denied:?}\n{}", traffic.name(), self.text);
-            let arrived = server.got(&marker("stranger"));
-            assert!(!arrived, "{state}, {}: the stranger's marker arrived", traffic.name());
-            if control == Control::Works {
-                assert_eq!(granted.ok, traffic.works_when_granted(), "{state}, {}: {granted:?}\n{}\n{}", traffic.name(), self.text, mesh.logs());
-            }
+            let denied = attempt(outcast, &marker("outcast"))?;
+            let granted = attempt(mesh.pod("client").place(), &marker("client"))?;
+            self.text += &format!("{state:24} {:14} {:>12}: {:20} client: {}\n", traffic.name(), outcast.name(), say(&denied), say(&granted));
+            assert!(!denied.ok, "{state}, {}: who has no grant got through: {denied:?}\n{}", traffic.name(), self.text);
+            assert!(!server.got(&marker("outcast")), "{state}, {}: the marker arrived", traffic.name());
+            let works = match control {
+                Control::Works => traffic.works_when_granted(),
+                Control::Refused => false,
+                Control::Unpromised => continue,
+            };
+            assert_eq!(granted.ok, works, "{state}, {}: {granted:?}\n{}\n{}", traffic.name(), self.text, mesh.logs());
         }
         Ok(())
     }

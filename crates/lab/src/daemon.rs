@@ -135,8 +135,18 @@ impl Agent {
 
     /// `weft-agent guard` with this agent's configuration; what it printed.
     pub fn guard(&self) -> Result<String, LabError> {
+        self.command("guard")
+    }
+
+    /// Back to a node that never had an agent: nothing in the kernel, nothing on disk.
+    pub fn forget(&mut self) -> Result<(), LabError> {
+        self.kill_all()?;
+        self.command("uninstall").map(drop)
+    }
+
+    fn command(&self, name: &str) -> Result<String, LabError> {
         let (bin, config) = (bin("weft-agent")?.display().to_string(), self.config.display().to_string());
-        self.place.check(&[bin.as_str(), "guard", "--config", &config], limits::START_DEADLINE)
+        self.place.check(&[bin.as_str(), name, "--config", &config], limits::START_DEADLINE)
     }
 
     /// Starts it without waiting.

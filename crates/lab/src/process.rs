@@ -17,14 +17,17 @@ pub struct Proc {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where its own part of the log begins, in bytes: a former program of that name may have written before.
+    log_start: usize,
     status: Option<ExitStatus>,
 }
 
 impl Proc {
     pub(crate) fn start(name: &str, mut command: Command, log: PathBuf) -> Result<Self, LabError> {
         // A group of its own: Ctrl-C at the terminal is for the lab, which then ends things in order.
+        let log_start = fs::metadata(&log).map_or(0, |m| usize::try_from(m.len()).unwrap_or(usize::MAX));
         let child = command.process_group(0).spawn().map_err(LabError::io("start", name))?;
-        Ok(Self { name: name.to_owned(), child, log, status: None })
+        Ok(Self { name: name.to_owned(), child, log, log_start, status: None })
     }
 
     pub fn pid(&self) -> u32 {
@@ -35,8 +38,10 @@ impl Proc {
         &self.log
     }
 
+    /// What it has printed so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        let all = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(all.get(self.log_start..).unwrap_or_default()).into_owned()
     }
 
     /// The end of the log, for error messages.
