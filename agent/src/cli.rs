@@ -78,7 +78,7 @@ impl Cli {
             Command::Check { config, output } => {
                 let options = match config {
                     Some(file) => app::host_options(&Config::load(&file)?),
-                    None => HostOptions { bpffs: "/sys/fs/bpf/weft".into(), state_dir: "/var/lib/weft-agent".into(), ..HostOptions::default() },
+                    None => HostOptions { bpffs: "/sys/fs/bpf/weft".into(), state_dir: Some("/var/lib/weft-agent".into()), ..HostOptions::default() },
                 };
                 return Ok(command::check(&options, output));
             }

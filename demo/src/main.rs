@@ -4,7 +4,6 @@ mod checkout;
 mod cli;
 mod limits;
 mod mesh;
-mod packages;
 mod probe;
 mod relay;
 mod run;
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let missing = e.is::<stage::Missing>();
+            let missing = e.is::<weft_host::Unmet>();
             eprintln!("weft-demo: {e:#}");
             ExitCode::from(if missing { 2 } else { 1 })
         }

@@ -21,7 +21,7 @@ use crate::{checkout, limits};
 const TILL: &str = "127.0.0.1:8080";
 
 /// Serves until the program ends.
-pub fn open_window(address: &str, storefront: &Pod) -> Result<()> {
+pub fn open_window(address: SocketAddr, storefront: &Pod) -> Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("cannot open the shop's window on {address}"))?;
     let pod = storefront.clone();
     let program = checkout::own_program();

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use weft_host::{DEMO_WINDOW as WINDOW, Unmet};
 use weft_lab::{Inventory, down_leftovers, eventually};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     relay,
     shop::{self, Shop},
     signals,
-    stage::{self, NOTICE_DIR, Stage, WINDOW},
+    stage::{self, NOTICE_DIR, Stage},
     trythis,
 };
 
@@ -29,7 +30,7 @@ const LOG: &str = "/run/weft-demo.log";
 
 /// Up, until Ctrl-C.
 pub fn foreground() -> Result<()> {
-    stage::require(true)?;
+    stage::require()?;
     let checkout = Checkout::find()?;
     let start = Instant::now();
     let mut steps = Steps::of(5);
@@ -75,7 +76,7 @@ pub fn up() -> Result<()> {
             show_from(LOG, shown)?;
             let _ = fs::remove_file(LOG);
             if status.code() == Some(2) {
-                return Err(stage::Missing("nothing was started".to_owned()).into());
+                return Err(Unmet("nothing was started".to_owned()).into());
             }
             bail!("the demo did not come up ({status})");
         }
@@ -89,8 +90,8 @@ pub fn up() -> Result<()> {
 
 /// Takes down a running demo, or what a killed one left.
 pub fn down() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(stage::Missing("not root: what was made as root is taken down as root".to_owned()).into());
+    if !weft_host::is_root() {
+        return Err(Unmet("not root: what was made as root is taken down as root".to_owned()).into());
     }
     let before = Inventory::take();
     if let Some(pid) = running() {

@@ -1,34 +1,27 @@
 //! The stage: two nodes, a machine for the bridge, and the notice in `/run/weft-demo` by which other terminals find it.
 
 use std::{
-    fmt, fs,
-    net::TcpListener,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use weft_host::{Need, Package, Unmet};
 use weft_lab::{Lab, LabError, LabOptions, Machine, Node, bin, default_work_parent, precondition};
 
-use crate::packages;
-
 pub const NOTICE_DIR: &str = "/run/weft-demo";
-/// The shop's window on the host.
-pub const WINDOW: &str = "127.0.0.1:8480";
 const PROGRAMS: &[&str] = &["weft-agent", "weft-iam-bridge", "weft", "shop-storefront", "shop-buy", "shop-stock"];
 
-/// A precondition that does not hold; nothing has been changed.
-#[derive(Debug)]
-pub struct Missing(pub String);
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Missing {}
+/// What the shop is made of.
+const PACKAGES: &[Package] = &[
+    Package { name: "nginx-light", probe: "/usr/sbin/nginx" },
+    Package { name: "postgresql-15", probe: "/usr/lib/postgresql/15/bin/postgres" },
+    Package { name: "postgresql-client-15", probe: "/usr/bin/psql" },
+    Package { name: "python3", probe: "/usr/bin/python3" },
+    Package { name: "python3-psycopg2", probe: "/usr/lib/python3/dist-packages/psycopg2" },
+];
 
 pub struct Stage {
     pub lab: Lab,
@@ -42,7 +35,7 @@ impl Stage {
     pub fn set(patience: Duration) -> Result<Self> {
         let options = LabOptions { lock_deadline: patience, notice: Some(PathBuf::from(NOTICE_DIR)), ..LabOptions::default() };
         let mut lab = Lab::with("demo", &options).map_err(|e| match e {
-            LabError::Locked { holder, .. } => anyhow::Error::new(Missing(format!("another lab or demo is running ({holder}): `weft-demo down`, or wait"))),
+            LabError::Locked { holder, .. } => anyhow::Error::new(Unmet(format!("another lab or demo is running ({holder}): `weft-demo down`, or wait"))),
             other => other.into(),
         })?;
         let (a, b) = (lab.node("a")?, lab.node("b")?);
@@ -66,17 +59,14 @@ impl Stage {
     }
 }
 
-/// `window`: whether the port on the host will be used. Each line names one thing and the way out; nothing is changed before all hold. What packages bring is installed then.
-pub fn require(window: bool) -> Result<()> {
-    let mut missing = precondition::machine(&default_work_parent());
-    missing.extend(PROGRAMS.iter().filter_map(|p| bin(p).err()).map(|e| e.to_string()));
-    if window && let Err(e) = TcpListener::bind(WINDOW) {
-        missing.push(format!("port {WINDOW} is held ({e}); stop what listens there (`ss -ltnp`)"));
+/// Nothing is changed before all of it holds; what packages bring is installed then.
+pub fn require() -> Result<()> {
+    precondition::machine(&default_work_parent())?;
+    weft_host::require(&[Need::DemoWindow])?;
+    for program in PROGRAMS {
+        bin(program).map_err(|e| Unmet(e.to_string()))?;
     }
-    if !missing.is_empty() {
-        return Err(Missing(missing.join("\nweft-demo: ")).into());
-    }
-    packages::ensure()
+    weft_host::ensure(PACKAGES.iter().chain(precondition::PACKAGES))
 }
 
 /// The CLI as people use it, preset to the running demo.

@@ -1,6 +1,8 @@
 //! What a person can try while the demo runs, and what each will show.
 
-use crate::stage::{NOTICE_DIR, WINDOW};
+use weft_host::DEMO_WINDOW as WINDOW;
+
+use crate::stage::NOTICE_DIR;
 
 pub fn print() {
     println!(

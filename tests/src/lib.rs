@@ -6,4 +6,4 @@ mod mesh;
 mod probe;
 
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
-pub use probe::{Outcome, Server, Traffic, passed, probe};
+pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

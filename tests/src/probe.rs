@@ -108,6 +108,15 @@ pub fn passed(maker: &Place, dialler: &Place, to: IpAddr, port: u16) -> Result<O
     outcome
 }
 
+/// Listens on an address of a place's own network until this value goes.
+pub fn hold_port(place: &Place, address: &str) -> Result<Proc> {
+    let script =
+        "import socket, sys, time; h, p = sys.argv[1].rsplit(':', 1); s = socket.create_server((h, int(p))); print('held', flush=True); time.sleep(600)";
+    let mut holder = place.spawn("holder", &["python3", "-c", script, address])?;
+    holder.wait_for_log("held", PROBE_DEADLINE)?;
+    Ok(holder)
+}
+
 fn run(from: &Place, argv: &[&str]) -> Result<Outcome> {
     let out = from.output(argv, PROBE_DEADLINE)?;
     let text = String::from_utf8_lossy(&out.stdout);

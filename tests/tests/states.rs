@@ -1,8 +1,8 @@
 //! Whatever state the node is in, nothing forbidden passes; beside each denial stands a control that differs in the grant only.
 
 use anyhow::{Context as _, Result, bail};
-use weft_lab::{Inventory, Place, eventually};
-use weft_tests::{Mesh, MeshOptions, Outcome, SETTLE, Server, Traffic};
+use weft_lab::{Inventory, METRICS, Place, eventually};
+use weft_tests::{Mesh, MeshOptions, Outcome, SETTLE, Server, Traffic, hold_port};
 
 const PORT: u16 = 8080;
 
@@ -75,7 +75,14 @@ fn before_an_agent_ever_ran_the_guard_denies() -> Result<()> {
     };
     // Control: without the guard there is nothing that could deny.
     assert!(reach(&mesh, "client", Traffic::Tcp4)?.ok);
+    // Neither a held port nor a broken file of workloads is a reason to leave the node open.
+    let held = hold_port(mesh.nodes[0].place(), METRICS)?;
+    let workloads = mesh.agents[0].workloads_file();
+    std::fs::rename(&workloads, workloads.with_extension("aside"))?;
+    std::fs::write(&workloads, "[[workload]]\nservice = 7\n")?;
     let said = mesh.agents[0].guard()?;
+    std::fs::rename(workloads.with_extension("aside"), &workloads)?;
+    drop(held);
     assert!(said.contains("are denied"), "{said}");
     for traffic in Traffic::ALL {
         let denied = reach(&mesh, "stranger", traffic)?;

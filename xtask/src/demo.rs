@@ -1,14 +1,16 @@
 //! `cargo xtask demo`: builds as whoever calls, then runs `weft-demo` as root. What the demo does is written there.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{
+    io::IsTerminal as _,
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use weft_host::{Need, Unmet};
 
-use crate::{
-    host::{self, Need, Unmet},
-    process,
-};
+use crate::{host, process};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Action {
@@ -27,7 +29,7 @@ pub(crate) enum Action {
 }
 
 pub(crate) fn run(action: Action) -> Result<()> {
-    require()?;
+    require(action)?;
     build()?;
     // In our place, so that Ctrl-C is the demo's alone and nothing returns before it has cleaned up.
     let error = command(action).exec();
@@ -35,14 +37,23 @@ pub(crate) fn run(action: Action) -> Result<()> {
 }
 
 /// Everything that can be known before the build: waiting ten minutes for "not root" would be unkind.
-fn require() -> Result<()> {
-    if !host::is_root() {
-        return match process::find_program("sudo") {
-            Some(_) => host::require(&[Need::Cgroup2, Need::Space]),
-            None => Err(Unmet("not root, and there is no sudo to run the demo with: run the same command as root".into()).into()),
-        };
+fn require(action: Action) -> Result<()> {
+    if weft_host::is_root() {
+        weft_host::require(&[Need::Capabilities])?;
+    } else if weft_host::find_program("sudo").is_none() {
+        return Err(Unmet("not root, and there is no sudo to run the demo with: run the same command as root".into()).into());
+    } else if !std::io::stdin().is_terminal() && !asks_for_no_password() {
+        return Err(Unmet("not root, sudo wants a password, and there is no terminal to ask for it: run the same command as root".into()).into());
     }
-    host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2, Need::Space])
+    weft_host::require(&[Need::Cgroup2])?;
+    if action != Action::Down && action != Action::Status {
+        weft_host::require(&[Need::DemoWindow])?;
+    }
+    Ok(host::space()?)
+}
+
+fn asks_for_no_password() -> bool {
+    Command::new("sudo").args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// The whole workspace with one set of features, so that the tests find it warm.
@@ -52,7 +63,7 @@ pub(crate) fn build() -> Result<()> {
 
 pub(crate) fn command(action: Action) -> Command {
     let program = process::built("weft-demo");
-    let mut command = if host::is_root() {
+    let mut command = if weft_host::is_root() {
         Command::new(program)
     } else {
         let mut sudo = Command::new("sudo");

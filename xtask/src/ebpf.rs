@@ -10,11 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use weft_host::Package;
 
-use crate::{
-    packages::{self, Package},
-    process,
-};
+use crate::process;
 
 #[path = "../../crates/kernel/digest.rs"]
 mod digest;
@@ -113,7 +111,7 @@ impl Record {
 }
 
 fn build() -> Result<Built> {
-    packages::ensure(PACKAGES)?;
+    weft_host::ensure(PACKAGES)?;
     let linker = linker()?;
     let ebpf = process::root().join("ebpf");
     // Before the build: sources that change meanwhile must not be recorded as built.
@@ -159,7 +157,7 @@ fn compile(ebpf: &Path, linker: &Path) -> Result<()> {
 fn linker() -> Result<PathBuf> {
     let own_root = out().join("tools");
     let own = own_root.join("bin/bpf-linker");
-    let candidates = [process::find_program("bpf-linker"), Some(cargo_home().join("bin/bpf-linker")), Some(own.clone())];
+    let candidates = [weft_host::find_program("bpf-linker"), Some(cargo_home().join("bin/bpf-linker")), Some(own.clone())];
     let is_right = |path: &PathBuf| process::output(Command::new(path).arg("--version")).is_ok_and(|v| v.trim() == format!("bpf-linker {LINKER_VERSION}"));
     if let Some(found) = candidates.into_iter().flatten().find(is_right) {
         return Ok(found);

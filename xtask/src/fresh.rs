@@ -14,12 +14,9 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind_recursive, mount_change, mount_remount};
+use weft_host::{Need, Package};
 
-use crate::{
-    host::{self, Need, Unmet},
-    packages::{self, Package},
-    process,
-};
+use crate::process;
 
 const RELEASE: &str = "bookworm";
 /// All that the README asks a newcomer to have, besides Rust.
@@ -78,12 +75,10 @@ impl FreshArgs {
 }
 
 pub(crate) fn run(args: &FreshArgs) -> Result<()> {
-    host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2])?;
+    weft_host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2])?;
     let cache = cache()?;
-    if let Some(missing) = host::too_small(&cache, SPACE_MIB) {
-        return Err(Unmet(missing).into());
-    }
-    packages::ensure(PACKAGES)?;
+    weft_host::space(&cache, SPACE_MIB, "set XDG_CACHE_HOME to a larger file system")?;
+    weft_host::ensure(PACKAGES)?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     remove_left_over(&cache)?;
     let tarball = bare_root(&cache)?;

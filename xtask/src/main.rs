@@ -12,7 +12,6 @@ mod host;
 mod layers;
 mod metadata;
 mod mutations;
-mod packages;
 mod process;
 mod suite;
 mod tidy;
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<host::Unmet>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<weft_host::Unmet>() { 2 } else { 1 })
         }
     }
 }

@@ -79,13 +79,6 @@ where
     command
 }
 
-/// Finds a program the way a shell would, and in the folders of system programs too.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
-}
-
 fn line(command: &Command) -> String {
     let mut words = vec![Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
@@ -100,11 +93,5 @@ mod tests {
     fn an_error_names_the_command_line_and_what_it_said() {
         let error = output(Command::new("ls").arg("/does/not/exist")).unwrap_err().to_string();
         assert!(error.starts_with("`ls /does/not/exist` ended with exit status: 2: "), "{error}");
-    }
-
-    #[test]
-    fn programs_are_found_in_the_path() {
-        assert!(find_program("sh").is_some());
-        assert!(find_program("no-such-program-anywhere").is_none());
     }
 }

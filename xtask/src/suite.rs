@@ -9,14 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use weft_host::{Need, Package};
 
-use crate::{
-    codegen, demo, ebpf,
-    host::{self, Need},
-    layers, mutations,
-    packages::{self, Package},
-    process, tidy,
-};
+use crate::{codegen, demo, ebpf, host, layers, mutations, process, tidy};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -47,7 +42,9 @@ struct Run<'a> {
     rebuilt: Option<PathBuf>,
 }
 
-const PRIVILEGED: &[Need] = &[Need::Root, Need::Capabilities, Need::Cgroup2, Need::Space];
+const PRIVILEGED: &[Need] = &[Need::Root, Need::Capabilities, Need::Cgroup2];
+
+const DEMO: &[Need] = &[Need::Root, Need::Capabilities, Need::Cgroup2, Need::DemoWindow];
 
 /// Cheapest first.
 const SUITES: &[Suite] = &[
@@ -55,12 +52,12 @@ const SUITES: &[Suite] = &[
     Suite { name: "tidy", what: "what no compiler checks", needs: &[], run: |_| tidy::run(), default: true },
     Suite { name: "layers", what: "dependencies point down", needs: &[], run: |_| layers::run(), default: true },
     Suite { name: "codegen", what: "generated code is what the protocol buffers say", needs: &[], run: |_| codegen::run(true), default: true },
-    Suite { name: "clippy", what: "no warning in any target", needs: &[Need::Space], run: clippy, default: true },
-    Suite { name: "docs", what: "every page of documentation builds, every link in it leads somewhere", needs: &[Need::Space], run: docs, default: true },
-    Suite { name: "unit", what: "default members and the kernel ABI, without root", needs: &[Need::Space], run: unit, default: true },
-    Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root, Need::Space], run: kernel_object, default: true },
+    Suite { name: "clippy", what: "no warning in any target", needs: &[], run: clippy, default: true },
+    Suite { name: "docs", what: "every page of documentation builds, every link in it leads somewhere", needs: &[], run: docs, default: true },
+    Suite { name: "unit", what: "default members and the kernel ABI, without root", needs: &[], run: unit, default: true },
+    Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
-    Suite { name: "e2e", what: "the tour of the demo", needs: PRIVILEGED, run: e2e, default: true },
+    Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "mutations",
         what: "each broken promise turns the suite that guards it red",
@@ -82,7 +79,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let chosen: Vec<&Suite> =
         SUITES.iter().filter(|suite| if args.suites.is_empty() { suite.default } else { args.suites.iter().any(|name| name == suite.name) }).collect();
     let needs: BTreeSet<Need> = chosen.iter().flat_map(|suite| suite.needs).copied().collect();
-    host::require(&needs.into_iter().collect::<Vec<_>>())?;
+    weft_host::require(&needs.into_iter().collect::<Vec<_>>())?;
+    host::space()?;
 
     let mut run = Run { args: &args.args, rebuilt: None };
     let mut report = Vec::new();
@@ -166,7 +164,7 @@ fn kernel_object(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn privileged(run: &mut Run<'_>) -> Result<()> {
-    packages::ensure(PACKAGES)?;
+    weft_host::ensure(PACKAGES)?;
     let args = privileged_args(&test_names(&process::root().join("tests/tests"))?, run.args);
     if let Some(object) = &run.rebuilt {
         println!("    first on {}", object.display());

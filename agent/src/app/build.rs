@@ -45,7 +45,7 @@ pub fn host_options(config: &Config) -> HostOptions {
     HostOptions {
         cgroup_root: config.cgroup_root.clone(),
         bpffs: config.bpffs.clone(),
-        state_dir: config.state_dir.clone(),
+        state_dir: Some(config.state_dir.clone()),
         listen: config.metrics.into_iter().collect::<Vec<SocketAddr>>(),
     }
 }
@@ -64,16 +64,22 @@ pub fn preflight(config: &Config) -> anyhow::Result<(Places, Vec<String>)> {
     if let Ok(Some(pid)) = running(config) {
         return Err(another(config, pid.as_raw_nonzero().get()));
     }
-    let (fatal, others): (Vec<_>, Vec<_>) = host::check(&host_options(config)).into_iter().filter(|f| !f.ok).partition(|f| f.fatal);
-    if !fatal.is_empty() {
-        let lines: Vec<String> = fatal.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect();
-        bail!(lines.join("\nweft-agent: "));
-    }
+    let others = judge(&host_options(config))?;
     let places = places(config)?;
     if let Some(file) = &config.workloads {
         read_static(file, &places)?;
     }
-    Ok((places, others.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect()))
+    Ok((places, others))
+}
+
+/// What this host lacks but can be done without; an error when it cannot.
+pub fn judge(options: &HostOptions) -> anyhow::Result<Vec<String>> {
+    let (fatal, others): (Vec<_>, Vec<_>) = host::check(options).into_iter().filter(|f| !f.ok).partition(|f| f.fatal);
+    if let [first, rest @ ..] = fatal.as_slice() {
+        let more = if rest.is_empty() { String::new() } else { format!("; and {} more: `weft-agent check` lists all", rest.len()) };
+        bail!("{}: {} ({}){more}", first.name, first.detail, first.cost);
+    }
+    Ok(others.iter().map(|f| format!("{}: {} ({})", f.name, f.detail, f.cost)).collect())
 }
 
 pub(super) async fn build(config: Config) -> anyhow::Result<Built> {

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio_util::sync::CancellationToken;
 use weft_kernel::Kernel;
 
-pub use build::{host_options, kernel_options, places, preflight};
+pub use build::{host_options, judge, kernel_options, places, preflight};
 pub use run::run;
 
 use crate::{

@@ -2,11 +2,11 @@
 //!
 //! Pins do not outlive a boot, so this belongs before the container runtimes and the managed units.
 
-use weft_kernel::Kernel;
+use weft_kernel::{Kernel, host::HostOptions};
 
 use super::stop::running;
 use crate::{
-    app::{kernel_options, preflight},
+    app::{host_options, judge, kernel_options, places},
     config::Config,
 };
 
@@ -15,10 +15,11 @@ pub fn guard(config: &Config) -> anyhow::Result<()> {
         println!("an agent runs (process {}): what it manages is guarded already", pid.as_raw_nonzero());
         return Ok(());
     }
-    let (places, missing) = preflight(config)?;
-    for line in missing {
+    // Less than the agent asks for: a full disk or a held port is no reason to leave the node open.
+    for line in judge(&HostOptions { state_dir: None, listen: Vec::new(), ..host_options(config) })? {
         eprintln!("weft-agent: {line}");
     }
+    let places = places(config)?;
     let kernel = Kernel::open(&kernel_options(config, &places))?;
     let attached = kernel.programs().iter().filter(|p| p.attached).count();
     let dirs: Vec<_> = places.managed.iter().map(|m| m.display().to_string()).collect();

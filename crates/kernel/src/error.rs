@@ -8,7 +8,7 @@ use crate::limits::VERIFIER_LOG_TAIL_BYTES;
 
 #[derive(Debug, Error)]
 pub enum KernelError {
-    #[error("needs root: missing {0}")]
+    #[error("missing {0}: run it as root, outside of a container that takes them away")]
     Privileges(String),
     #[error("no cgroup v2 hierarchy is mounted: run `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
     NoCgroup2,

@@ -23,7 +23,8 @@ pub struct HostOptions {
     /// The node's cgroup; `None`: the hierarchy's root.
     pub cgroup_root: Option<PathBuf>,
     pub bpffs: PathBuf,
-    pub state_dir: PathBuf,
+    /// `None`: nothing will be kept.
+    pub state_dir: Option<PathBuf>,
     /// TCP addresses that the agent will listen on. Port 0 is always free.
     pub listen: Vec<SocketAddr>,
 }
@@ -53,7 +54,7 @@ pub fn check(options: &HostOptions) -> Vec<Finding> {
         findings.push(maps());
         findings.push(helpers());
     }
-    findings.push(space(&options.state_dir));
+    findings.extend(options.state_dir.as_deref().map(space));
     findings.extend(options.listen.iter().map(|addr| port(*addr)));
     findings
 }
@@ -162,7 +163,7 @@ fn space(dir: &Path) -> Finding {
 }
 
 fn port(addr: SocketAddr) -> Finding {
-    let result = TcpListener::bind(addr).map(|_| format!("{addr} is free")).map_err(|e| format!("{addr}: {e}"));
+    let result = TcpListener::bind(addr).map(|_| format!("{addr} is free")).map_err(|e| format!("{addr} is held ({e}): `ss -ltnp` shows by whom"));
     finding("listening address", "the agent cannot listen there", result)
 }
 

@@ -164,6 +164,10 @@ impl Agent {
         &self.config
     }
 
+    pub fn workloads_file(&self) -> PathBuf {
+        workloads_file(&self.node)
+    }
+
     pub fn node(&self) -> &Node {
         &self.node
     }

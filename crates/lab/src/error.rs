@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use thiserror::Error;
+use weft_host::Unmet;
 
 #[derive(Debug, Error)]
 pub enum LabError {
@@ -25,6 +26,12 @@ pub enum LabError {
     Precondition(String),
     #[error("{0}")]
     Malformed(String),
+}
+
+impl From<Unmet> for LabError {
+    fn from(unmet: Unmet) -> Self {
+        Self::Precondition(unmet.0)
+    }
 }
 
 impl LabError {

@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::precondition;
-
 /// Kernel programs of weft by the start of their names, as the kernel shows them (15 characters at most).
 const PROGRAM_PREFIXES: &[&str] = &["weft_", "guard_"];
 /// Every name that a run makes up has this in it; the rest of a machine may change as it likes meanwhile.
@@ -76,7 +74,7 @@ fn cgroups() -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    if let Ok(root) = precondition::cgroup2() {
+    if let Ok(root) = weft_host::cgroup2() {
         walk(&root, &mut found);
     }
     found.retain(|c| c.contains(MARK));

@@ -66,14 +66,12 @@ impl Lab {
     }
 
     pub fn with(tag: &str, options: &LabOptions) -> Result<Self, LabError> {
-        if let Some(first) = precondition::check(&options.work_parent).into_iter().next() {
-            return Err(LabError::Precondition(first));
-        }
+        precondition::check(&options.work_parent)?;
         let lock = lock(tag, options.lock_deadline)?;
         sweep(&lock)?;
         let before = Inventory::take();
         let run = format!("weft-{tag}-{}", suffix());
-        let base = precondition::cgroup2()?.join(&run);
+        let base = weft_host::cgroup2()?.join(&run);
         let work = options.work_parent.join(&run);
         let state = write_state(&run, &base, &work, options)?;
         let reaper = start_reaper(&state, &lock)?;

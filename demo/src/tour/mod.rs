@@ -7,9 +7,15 @@ mod report;
 mod verdicts;
 mod wire;
 
-use std::{path::Path, time::Instant};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::{Result, anyhow};
+use weft_host::DEMO_WINDOW as WINDOW;
 use weft_lab::{Capture, Inventory, eventually};
 
 use self::{look::marker, report::Report};
@@ -17,6 +23,7 @@ use crate::{
     checkout::Checkout,
     limits,
     mesh::Mesh,
+    relay,
     shop::{self, Shop},
     stage::{self, Stage},
 };
@@ -38,7 +45,7 @@ struct Before {
 }
 
 pub fn run() -> Result<()> {
-    stage::require(false)?;
+    stage::require()?;
     let checkout = Checkout::find()?;
     let (start, mut report) = (Instant::now(), Report::default());
     println!("setting the stage: two nodes, seven pods, a bank outside");
@@ -79,9 +86,25 @@ fn walk(mut stage: Stage, checkout: &Checkout, report: &mut Report) -> Result<us
     wire::claims(&mut tour, report)?;
     verdicts::claims(&mut tour, &catalog, report)?;
     endurance::claims(&mut tour, report)?;
+    report.claim("the shop's window on the host shows the shop", || window(&tour.shop))?;
     let most = Inventory::take().since(tour.stage.lab.before()).len();
     tour.shop.stop()?;
     Ok(most)
+}
+
+fn window(shop: &Shop) -> Result<(String, String)> {
+    let closed = TcpStream::connect(WINDOW).err().ok_or_else(|| anyhow!("something answers on {WINDOW} before the window is opened"))?;
+    relay::open_window(WINDOW, &shop.storefront)?;
+    let mut stream = TcpStream::connect(WINDOW)?;
+    stream.set_read_timeout(Some(limits::ACT_DEADLINE))?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {WINDOW}\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    let status = page.lines().next().unwrap_or_default();
+    if !status.contains(" 200 ") || !page.contains("mug") {
+        return Err(anyhow!("http://{WINDOW} answered {status:?}, and no mug is for sale there"));
+    }
+    Ok((format!("http://{WINDOW} answered \"{status}\", with a mug for sale"), format!("before it was opened: {closed}")))
 }
 
 fn without_mesh(stage: &Stage, shop: &mut Shop, report: &mut Report) -> Result<Before> {

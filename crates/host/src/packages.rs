@@ -9,33 +9,49 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{host::Unmet, process};
+use crate::Unmet;
 
-/// A package and the file that shows that it is there.
+/// A package, and the file that shows that it is there: a path, or the name of a program.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Package {
-    pub(crate) name: &'static str,
-    pub(crate) probe: &'static str,
+pub struct Package {
+    pub name: &'static str,
+    pub probe: &'static str,
 }
 
-/// Names of the packages whose probe is not there.
-pub(crate) fn missing(packages: &[Package]) -> Vec<&'static str> {
-    packages.iter().filter(|package| !Path::new(package.probe).exists()).map(|package| package.name).collect()
+impl Package {
+    fn is_there(&self) -> bool {
+        if self.probe.contains('/') { Path::new(self.probe).exists() } else { find_program(self.probe).is_some() }
+    }
+}
+
+/// Names of the packages whose probe is not there, each once.
+pub fn missing<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<&'static str> {
+    let mut names: Vec<_> = packages.into_iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// A program of `PATH`, or one of those that an ordinary user's `PATH` leaves out.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
 }
 
 /// Installs what is missing; an index of packages is fetched only when the one at hand does not do.
-pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
-    let missing = missing(packages);
+pub fn ensure<'a>(packages: impl IntoIterator<Item = &'a Package> + Clone) -> Result<()> {
+    let missing = missing(packages.clone());
     if missing.is_empty() {
         return Ok(());
     }
-    if process::find_program("apt-get").is_none() {
+    if find_program("apt-get").is_none() {
         return Err(Unmet(format!("{} missing and there is no apt-get: install them with your package manager", missing.join(", "))).into());
     }
     println!("    installing {}", missing.join(" "));
     let _quiet = NoServices::begin(Path::new("/usr/sbin/policy-rc.d"))?;
     if install(&missing).is_err() {
-        process::output(apt().arg("update"))?;
+        run(apt().arg("update"))?;
         install(&missing)?;
     }
     let still = self::missing(packages);
@@ -46,13 +62,21 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
 }
 
 fn install(names: &[&str]) -> Result<()> {
-    process::output(apt().args(["install", "-y", "--no-install-recommends"]).args(names)).map(drop)
+    run(apt().args(["install", "-y", "--no-install-recommends"]).args(names))
 }
 
 fn apt() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
     command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().context("cannot run apt-get")?;
+    if !output.status.success() {
+        bail!("apt-get failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// While this lives, Debian's maintainer scripts are told not to start services; what was there before comes back on drop.
@@ -68,7 +92,7 @@ impl NoServices {
         if policy.exists() && !guard.saved.exists() {
             fs::rename(policy, &guard.saved).with_context(|| format!("cannot set {} aside", policy.display()))?;
         }
-        fs::write(policy, "#!/bin/sh\n# Written by `cargo xtask` for the length of one installation.\nexit 101\n")
+        fs::write(policy, "#!/bin/sh\n# Written by weft's demo or tests for the length of one installation.\nexit 101\n")
             .with_context(|| format!("cannot write {}", policy.display()))?;
         fs::set_permissions(policy, fs::Permissions::from_mode(0o755))?;
         Ok(guard)
@@ -109,7 +133,10 @@ mod tests {
 
     #[test]
     fn what_has_its_probe_is_not_missing() {
-        let packages = [Package { name: "here", probe: "/bin/sh" }, Package { name: "gone", probe: "/no/such/file" }];
-        assert_eq!(missing(&packages), ["gone"]);
+        let check = |probe, expect: &[&str]| assert_eq!(missing(&[Package { name: "it", probe }]), expect, "{probe}");
+        check("/bin/sh", &[]);
+        check("sh", &[]);
+        check("/no/such/file", &["it"]);
+        check("no-such-program", &["it"]);
     }
 }
