@@ -18,6 +18,7 @@ use weft_ebpf_common::{
 };
 
 use crate::{
+    ctx::{user_ip6, write_ip6},
     emit::{self, Seen},
     maps::{self, LOCAL, LOCAL_ADDRS, RESOLVERS, Slot},
     who,
@@ -244,30 +245,5 @@ fn rewrite(sa: *mut bpf_sock_addr, way: &Way, family6: bool) {
             (*sa).user_ip4 = way.to.words[3];
         }
         (*sa).user_port = u32::from(way.port.to_be());
-    }
-}
-
-/// Four single loads: the verifier takes no wider one.
-#[inline(always)]
-pub fn user_ip6(ctx: &SockAddrContext) -> Addr {
-    // SAFETY: fields of the context.
-    unsafe {
-        let ip = &raw const (*ctx.sock_addr).user_ip6;
-        let ip = ip.cast::<u32>();
-        Addr::from_v6_be([ip.read_volatile(), ip.add(1).read_volatile(), ip.add(2).read_volatile(), ip.add(3).read_volatile()])
-    }
-}
-
-/// # Safety
-/// `sa` is the context of a hook that may write `user_ip6`.
-#[inline(always)]
-pub unsafe fn write_ip6(sa: *mut bpf_sock_addr, to: &Addr) {
-    // SAFETY: by the contract; four single stores, as the verifier wants them.
-    unsafe {
-        let ip = (&raw mut (*sa).user_ip6).cast::<u32>();
-        ip.write_volatile(to.words[0]);
-        ip.add(1).write_volatile(to.words[1]);
-        ip.add(2).write_volatile(to.words[2]);
-        ip.add(3).write_volatile(to.words[3]);
     }
 }

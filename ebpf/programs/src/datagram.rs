@@ -14,7 +14,8 @@ use weft_ebpf_common::{
 };
 
 use crate::{
-    connect::{is_resolver, user_ip6},
+    connect::is_resolver,
+    ctx::user_ip6,
     emit::{self, Seen},
     maps, who,
 };

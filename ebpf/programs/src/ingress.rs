@@ -13,6 +13,7 @@ use weft_ebpf_common::{abi::*, addr::Addr};
 
 use crate::{
     connect::is_resolver,
+    ctx::read_ip6,
     emit::{self, Seen},
     maps::{ATTESTATIONS, LISTENERS},
     who,
@@ -74,14 +75,6 @@ fn addresses(c: *mut bpf_sk_lookup) -> (Addr, Addr) {
         if (*c).family == AF_INET {
             return (Addr::from_v4_be((*c).local_ip4), Addr::from_v4_be((*c).remote_ip4));
         }
-        (words((&raw const (*c).local_ip6).cast()), words((&raw const (*c).remote_ip6).cast()))
+        (read_ip6((&raw const (*c).local_ip6).cast()), read_ip6((&raw const (*c).remote_ip6).cast()))
     }
-}
-
-/// # Safety
-/// `p` points at an address of the context.
-#[inline(always)]
-unsafe fn words(p: *const u32) -> Addr {
-    // SAFETY: by the contract.
-    unsafe { Addr::from_v6_be([p.read_volatile(), p.add(1).read_volatile(), p.add(2).read_volatile(), p.add(3).read_volatile()]) }
 }

@@ -5,6 +5,7 @@
 #![no_main]
 
 mod connect;
+mod ctx;
 mod datagram;
 mod emit;
 mod guard;

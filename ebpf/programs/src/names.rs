@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use weft_ebpf_common::{abi::*, addr::Addr};
 
-use crate::{connect::write_ip6, maps};
+use crate::{ctx::write_ip6, maps};
 
 const PASS: i32 = 1;
 

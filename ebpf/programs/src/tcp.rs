@@ -12,6 +12,7 @@ use aya_log_ebpf::warn;
 use weft_ebpf_common::{abi::*, addr::Addr};
 
 use crate::{
+    ctx::read_ip6,
     emit,
     maps::{self, ATTESTATIONS},
 };
@@ -105,15 +106,7 @@ fn addresses(ctx: &SockOpsContext) -> (Addr, Addr) {
         return (Addr::from_v4_be(ctx.local_ip4()), Addr::from_v4_be(ctx.remote_ip4()));
     }
     // SAFETY: fields of the context.
-    unsafe { (words((&raw const (*ctx.ops).local_ip6).cast()), words((&raw const (*ctx.ops).remote_ip6).cast())) }
-}
-
-/// # Safety
-/// `p` points at an address of the context.
-#[inline(always)]
-unsafe fn words(p: *const u32) -> Addr {
-    // SAFETY: by the contract; four single loads, as the verifier wants them.
-    unsafe { Addr::from_v6_be([p.read_volatile(), p.add(1).read_volatile(), p.add(2).read_volatile(), p.add(3).read_volatile()]) }
+    unsafe { (read_ip6((&raw const (*ctx.ops).local_ip6).cast()), read_ip6((&raw const (*ctx.ops).remote_ip6).cast())) }
 }
 
 #[inline(always)]
