@@ -31,7 +31,7 @@ metadata: { name: near, namespace: bench }
 spec:
   type: application
   owner: bench
-  ports: [ { name: bulk, port: 8081 }, { name: echo, port: 8082 } ]
+  ports: [ { name: bulk, port: 8081 }, { name: ping, port: 8082 }, { name: connect, port: 8083 } ]
 ---
 apiVersion: weft.mesh/v1alpha1
 kind: MeshService
@@ -39,10 +39,8 @@ metadata: { name: far, namespace: bench }
 spec:
   type: application
   owner: bench
-  ports: [ { name: bulk, port: 8081 }, { name: echo, port: 8082 } ]
+  ports: [ { name: bulk, port: 8081 }, { name: ping, port: 8082 }, { name: connect, port: 8083 } ]
 "##;
-const BULK_PORT: u16 = 8081;
-const ECHO_PORT: u16 = 8082;
 
 /// One way from a client to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,21 +95,21 @@ impl Paths {
         let (plain_client, plain_near, plain_far) = (mesh.outsider(0, "plain-client")?, mesh.outsider(0, "plain-near")?, mesh.outsider(1, "plain-far")?);
         let mut servers = Vec::new();
         for pod in [mesh.pod("near"), mesh.pod("far"), &plain_near, &plain_far] {
-            servers.push(serve(pod.place(), Load::Bulk, BULK_PORT)?);
-            servers.push(serve(pod.place(), Load::Ping, ECHO_PORT)?);
+            for load in [Load::Bulk, Load::Ping, Load::Connect] {
+                servers.push(serve(pod.place(), load)?);
+            }
         }
         Ok(Self { _servers: servers, plain_client, plain_near, plain_far, mesh })
     }
 
     pub fn measure(&self, path: Path, load: Load, connections: usize, duration: Duration) -> Result<Outcome> {
-        let port = if load == Load::Bulk { BULK_PORT } else { ECHO_PORT };
         let (client, ip) = match path {
             Path::PlainSameNode => (self.plain_client.place(), self.plain_near.v4().into()),
             Path::PlainTwoNodes => (self.plain_client.place(), self.plain_far.v4().into()),
             Path::SameNode => (self.mesh.pod("client").place(), self.mesh.vip("bench/near")?),
             Path::TwoNodes => (self.mesh.pod("client").place(), self.mesh.vip("bench/far")?),
         };
-        let to = SocketAddr::new(ip, port).to_string();
+        let to = SocketAddr::new(ip, port(load)).to_string();
         let own = own_program()?;
         let (load_name, connections, millis) = (name(load), connections.to_string(), duration.as_millis().to_string());
         let argv = [own.as_str(), "drive", load_name, "--to", &to, "--connections", &connections, "--duration-ms", &millis];
@@ -129,11 +127,20 @@ impl Paths {
     }
 }
 
-fn serve(place: &Place, load: Load, port: u16) -> Result<Proc> {
-    let (own, listen) = (own_program()?, format!("0.0.0.0:{port}"));
+fn serve(place: &Place, load: Load) -> Result<Proc> {
+    let (own, listen) = (own_program()?, format!("0.0.0.0:{}", port(load)));
     let mut process = place.spawn(&format!("serve-{}", name(load)), &[own.as_str(), "serve", name(load), "--listen", &listen])?;
     process.wait_for_log("listening on", Duration::from_secs(10))?;
     Ok(process)
+}
+
+/// As the catalog above has them.
+fn port(load: Load) -> u16 {
+    match load {
+        Load::Bulk => 8081,
+        Load::Ping => 8082,
+        Load::Connect => 8083,
+    }
 }
 
 fn name(load: Load) -> &'static str {
