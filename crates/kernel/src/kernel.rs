@@ -1,10 +1,10 @@
 //! The node's kernel side as one object: opened once, it loads or adopts what is pinned and keeps it attached.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     net::SocketAddr,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
@@ -12,8 +12,8 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED,
-    Destination, DestinationKey, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, State, TupleKey,
-    Workload,
+    COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry,
+    Port, PortKey, ResolverKey, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     Diagnostics, FlowRing, KernelError, cgroup, host,
     links::{self, Target},
     netns::Netns,
-    object::{self, GUARDS, NODE_PROGRAMS, Spec},
+    object::{self, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
@@ -59,7 +59,13 @@ pub struct Kernel {
     pub(crate) cgroup_root: PathBuf,
     pub(crate) base_level: u32,
     pub(crate) own_netns: u64,
-    managed: Vec<PathBuf>,
+    pub(crate) managed: Vec<PathBuf>,
+    /// `weft_veth`, loaded once for all devices.
+    pub(crate) veth: OwnedFd,
+    /// By namespace cookie: the host's ends that are watched, or why there are none.
+    pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
+    /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
+    families: bool,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
@@ -76,6 +82,7 @@ pub(crate) struct Tables {
     pub(crate) grants: Table<GrantKey, Grant>,
     pub(crate) local: Table<u32, LocalBackends>,
     pub(crate) local_addrs: Table<Addr, LocalAddr>,
+    pub(crate) devices: Table<u32, Device>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
@@ -98,6 +105,11 @@ impl Kernel {
         tables.set_resolvers(&options.resolvers)?;
         let state = tables.state()?;
         tables.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
+        let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
+        let families = host::lsm_asks_programs().and_then(|()| {
+            let program = object::load(&mut object, &FAMILIES).map_err(|e| e.to_string())?;
+            links::establish(&pins, FAMILIES.name, &FAMILIES, program, &Target::Hook).map_err(|e| e.to_string())
+        });
         let kernel = Self {
             pins,
             tables,
@@ -105,6 +117,9 @@ impl Kernel {
             base_level: node.base_level,
             own_netns,
             managed: options.managed.clone(),
+            veth,
+            veths: Mutex::default(),
+            families: families.is_ok(),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
         };
@@ -118,6 +133,7 @@ impl Kernel {
             let program = object::load(&mut object, spec)?;
             kernel.establish(spec, program, &options.cgroup_root, spec.name)?;
         }
+        kernel.adopt_devices()?;
         kernel.drop_stale(&node.managed)?;
         Ok(kernel)
     }
@@ -138,6 +154,10 @@ impl Kernel {
                 list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
         }
+        if self.families {
+            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
+            list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
+        }
         for name in self.pins.links().unwrap_or_default() {
             if let Some(cookie) = pins::cookie_of_link(&name) {
                 let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
@@ -156,6 +176,8 @@ impl Kernel {
             ("lookup_passed", COUNT_LOOKUP_PASSED),
             ("egress_refused", COUNT_EGRESS_REFUSED),
             ("guard_refused", COUNT_GUARD_REFUSED),
+            ("packet_refused", COUNT_PACKET_REFUSED),
+            ("packet_untold", COUNT_PACKET_UNTOLD),
         ];
         named.into_iter().filter_map(|(name, index)| Some((name, percpu::sum(self.tables.counters.fd(), index).ok()?))).collect()
     }
@@ -221,6 +243,7 @@ impl Tables {
             grants: Table::open(pins, "GRANTS")?,
             local: Table::open(pins, "LOCAL")?,
             local_addrs: Table::open(pins, "LOCAL_ADDRS")?,
+            devices: Table::open(pins, "DEVICES")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
             socks: Table::open(pins, "SOCKS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,
