@@ -3,6 +3,7 @@
 //! No assertion lives here; a test says what it expects.
 
 mod mesh;
+pub mod packets;
 mod probe;
 
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};

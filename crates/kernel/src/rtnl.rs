@@ -48,9 +48,9 @@ const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const CLSACT_INGRESS: u32 = 0xffff_fff2;
-/// Ours: first priority, first handle, every protocol.
+/// Ours: first priority and every protocol, as others take them too, under a handle that nobody else takes; the newest of one priority runs first.
 const FILTER_INFO: u32 = (1 << 16) | (libc::ETH_P_ALL as u16).to_be() as u32;
-const FILTER_HANDLE: u32 = 1;
+const FILTER_HANDLE: u32 = u32::from_be_bytes(*b"weft");
 
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

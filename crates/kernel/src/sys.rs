@@ -174,6 +174,18 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     info(link)
 }
 
+/// The head of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ProgramHead {
+    kind: u32,
+    id: u32,
+}
+
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    info::<ProgramHead>(program).map(|p| p.id)
+}
+
 /// Attaches `program` to a cgroup or namespace; flags 0 is what cgroup links want (they are multi by nature).
 pub(crate) fn link_create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
     let mut attr = LinkCreateAttr { prog_fd: fd_of(program), target_fd: fd_of(target), attach_type, flags: 0 };

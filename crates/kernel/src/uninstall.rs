@@ -3,8 +3,9 @@
 use std::{fs, io, path::Path};
 
 use rustix::mount::{UnmountFlags, unmount};
+use weft_ebpf_common::Device;
 
-use crate::{KernelError, pins};
+use crate::{KernelError, object::VETH, pins, rtnl, table::Table};
 
 /// Detaches every program and removes every table that agents have pinned below `bpffs`, of whatever ABI version, and unmounts the bpf file system
 /// if it was mounted there for the agent alone. Returns how many programs were detached. No agent may run.
@@ -22,6 +23,7 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
         if !is_version(&version) {
             continue;
         }
+        detached += take_off_classifiers(&pins::Pins::existing(bpffs))?;
         // Programs first: one that outlived its tables would refuse everything.
         detached += empty(&version.join("links")).map_err(failed(&version))?;
         empty(&version.join("maps")).map_err(failed(&version))?;
@@ -36,6 +38,20 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
         Err(e) => Err(failed(bpffs)(e)),
         Ok(()) => Ok(detached),
     }
+}
+
+/// Where the kernel has no links for devices, the classifiers on those that the table names.
+fn take_off_classifiers(pins: &pins::Pins) -> Result<usize, KernelError> {
+    let Ok(devices) = Table::<u32, Device>::open(pins, "DEVICES") else { return Ok(0) };
+    let mut count = 0;
+    for index in devices.keys()? {
+        let failed = |source| KernelError::Link { name: VETH.name.to_owned(), target: format!("interface {index}").into(), operation: "detach", source };
+        if rtnl::classifier(index).map_err(failed)?.is_some() {
+            rtnl::remove_classifier(index).map_err(failed)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// `v<number>`

@@ -17,7 +17,9 @@ use crate::{
     links::{self, Target},
     netns::Netns,
     object::VETH,
+    pins::Pins,
     rtnl::{self, Link},
+    sys,
     workloads::Enrolment,
 };
 
@@ -32,12 +34,6 @@ struct End {
     device: Device,
 }
 
-impl End {
-    fn target(&self) -> Target<'_> {
-        Target::Device { path: &self.name, index: self.index }
-    }
-}
-
 impl Kernel {
     /// Whether what the workload in this namespace sends is judged as packets too; else why not.
     pub fn packets(&self, cookie: u64) -> Result<(), String> {
@@ -47,8 +43,11 @@ impl Kernel {
             Some(Err(why)) => Err(why),
             Some(Ok(indexes)) => indexes.into_iter().try_for_each(|index| {
                 let entry = self.tables.devices.get(&index).map_err(|e| e.to_string())?;
-                let attached = links::is_attached(&self.pins, &link_name(index), &Target::Device { path: Path::new("veth"), index });
-                if entry.is_some_and(|d| d.netns == cookie) && attached { Ok(()) } else { Err(format!("no program is attached to interface {index}")) }
+                if entry.is_some_and(|d| d.netns == cookie) && self.is_attached(index) {
+                    Ok(())
+                } else {
+                    Err(format!("no program is attached to interface {index}"))
+                }
             }),
         }
     }
@@ -64,7 +63,7 @@ impl Kernel {
                     if !self.holds(end)? {
                         self.tables.devices.put(&end.index, &end.device)?;
                     }
-                    links::establish(&self.pins, &link_name(end.index), &VETH, self.veth.as_fd(), &end.target())?;
+                    self.attach(end.index, &end.name)?;
                 }
                 Ok(ends.iter().map(|end| end.index).collect::<Vec<_>>())
             }
@@ -103,22 +102,40 @@ impl Kernel {
 
     /// Swaps the programs of an earlier agent for this one's, and drops those whose device or reason is gone.
     pub(crate) fn adopt_devices(&self) -> Result<(), KernelError> {
-        for name in self.pins.links()? {
-            if let Some(index) = index_of_link(&name)
-                && let Some(info) = links::info(&self.pins, &name)
-                && info.device() == index
-            {
-                links::establish(&self.pins, &name, &VETH, self.veth.as_fd(), &Target::Device { path: Path::new("veth"), index })?;
+        for index in self.tables.devices.keys()? {
+            if self.holds_device(index) {
+                self.attach(index, Path::new("veth"))?;
             }
         }
         self.sweep_devices()
     }
 
+    /// By a pinned tcx link, or by a classifier where the kernel has no tcx (before 6.6).
+    fn attach(&self, index: u32, name: &Path) -> Result<(), KernelError> {
+        match links::establish(&self.pins, &link_name(index), &VETH, self.veth.as_fd(), &Target::Device { path: name, index }) {
+            Err(KernelError::Link { source, .. }) if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                let fail = |source| KernelError::Link { name: VETH.name.to_owned(), target: name.to_owned(), operation: "attach by clsact", source };
+                rtnl::set_classifier(index, self.veth.as_fd(), VETH.name).map_err(fail)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether this agent's program stands at a device.
+    fn is_attached(&self, index: u32) -> bool {
+        let own = || sys::program_id(self.veth.as_fd()).ok();
+        has_link(&self.pins, index) || rtnl::classifier(index).is_ok_and(|id| id.is_some() && id == own())
+    }
+
+    /// Whether a program of ours, or of an agent before, does.
+    fn holds_device(&self, index: u32) -> bool {
+        has_link(&self.pins, index) || rtnl::classifier(index).is_ok_and(|id| id.is_some())
+    }
+
     fn sweep_devices(&self) -> Result<(), KernelError> {
         let mut inhabited = None;
         for (index, device) in self.tables.devices.entries()? {
-            let gone = !links::is_attached(&self.pins, &link_name(index), &Target::Device { path: Path::new("veth"), index });
-            if !gone {
+            if self.holds_device(index) {
                 if self.tables.netns.get(&device.netns)?.is_some() {
                     continue;
                 }
@@ -128,7 +145,10 @@ impl Kernel {
                 }
             }
             self.pins.remove_link(&link_name(index))?;
+            // One that cannot be taken off knows its device no more, and refuses all.
+            let taken_off = rtnl::remove_classifier(index);
             self.tables.devices.remove(&index)?;
+            taken_off.map_err(|source| KernelError::Link { name: VETH.name.to_owned(), target: "veth".into(), operation: "detach", source })?;
         }
         for name in self.pins.links()? {
             if let Some(index) = index_of_link(&name)
@@ -144,6 +164,10 @@ impl Kernel {
     fn holds(&self, end: &End) -> Result<bool, KernelError> {
         Ok(self.tables.devices.get(&end.index)?.is_some_and(|d| Device { told: 0, told_since_ns: 0, ..d } == end.device))
     }
+}
+
+fn has_link(pins: &Pins, index: u32) -> bool {
+    links::is_attached(pins, &link_name(index), &Target::Device { path: Path::new("veth"), index })
 }
 
 /// Name of the pinned link on a device.
