@@ -66,9 +66,9 @@ def arp(mark, sender, told=mac):
     return struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + told + sender + bytes(6) + a4(peer4) + mark
 
 
-def advertise(mark, target, told=mac):
+def advertise(target, told=mac):
     body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + target + b"\2\1" + told
-    return ip6(58, sealed(body, 2, 58, a6(own6), a6(peer6)) , hops=255) + mark
+    return ip6(58, sealed(body, 2, 58, a6(own6), a6(peer6)), hops=255)
 
 
 o4, o6, p4, p6 = a4(own4), a6(own6), a4(peer4), a6(peer6)
@@ -87,7 +87,7 @@ kinds = {
     "spoofed tcp6": lambda m: ether(0x86DD, ip6(6, tcp(m, p6, o6[:15] + b"\xfa"), source=o6[:15] + b"\xfa")),
     "spoofed mac": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4)), source=mac[:5] + bytes([mac[5] ^ 1])),
     "spoofed arp": lambda m: ether(0x806, arp(m, NEIGHBOUR), to=b"\xff" * 6),
-    "spoofed neighbour": lambda m: ether(0x86DD, advertise(m, o6[:15] + b"\xfa")),
+    "spoofed neighbour": lambda m: ether(0x86DD, advertise(o6[:8] + m.ljust(8, b"\0"))),
     "timestamp": lambda m: ether(0x800, ip4(1, icmp(m, 13))),
     "node information": lambda m: ether(0x86DD, ip6(58, icmp6(m, 139))),
     "multicast4": lambda m: ether(0x800, ip4(17, udp(m, a4("224.0.0.251"), o4), to="224.0.0.251"), to=bytes.fromhex("01005e0000fb")),

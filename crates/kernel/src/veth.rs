@@ -277,7 +277,7 @@ mod tests {
         check(&all(&[link("eth1", "", None, None)]), Err("eth1 is a device"));
         check(&all(&[link("tap0", "tun", None, None)]), Err("tap0 (tun)"));
         check(&[lo.clone(), link("eth0", "veth", Some(7), Some(1))], Err("no veth"));
-        check(&[lo.clone()], Err("no veth"));
+        check(std::slice::from_ref(&lo), Err("no veth"));
         assert!(ways_out(&[eth0], None).is_err());
     }
 

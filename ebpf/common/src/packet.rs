@@ -73,14 +73,19 @@ pub trait Node: Tables {
     fn connected(&self, frame: &Frame) -> bool;
 }
 
-/// May this frame leave through `device`, whose workload is `identity`?
+/// May this frame leave through `device`, which belongs to the namespace `home`?
 #[inline(always)]
-pub fn judge_frame<N: Node>(node: &N, device: &Device, identity: u32, f: &Frame) -> Judgement {
+pub fn judge_frame<N: Node>(node: &N, device: &Device, home: &Netns, f: &Frame) -> Judgement {
+    let identity = home.identity;
     if f.kind == Kind::Foreign {
         return because(REASON_PROTOCOL, f);
     }
-    let own = |addr: &Addr| matches!(node.local(addr), Some(l) if l.netns == device.netns);
-    let on_link = |addr: &Addr| own(addr) || (*addr == device.link_local && !addr.is_unspecified());
+    if f.source.is_unspecified() {
+        return because(REASON_SPOOFED, f);
+    }
+    // The first of each family is at hand; further ones are in the table.
+    let own = |addr: &Addr| *addr == home.own_v4 || *addr == home.own_v6 || matches!(node.local(addr), Some(l) if l.netns == device.netns);
+    let on_link = |addr: &Addr| own(addr) || *addr == device.link_local;
     if f.source_mac != device.mac {
         return because(REASON_SPOOFED, f);
     }
@@ -116,10 +121,17 @@ fn judge_tcp<N: Node>(node: &N, identity: u32, f: &Frame) -> Judgement {
             return because(REASON_GRANT, f);
         }
     }
+    let here = node.local(&f.to);
+    if let Some(client) = &here
+        && f.kind == Kind::Tcp
+        && is_answer(node, identity, client.service, f)
+    {
+        return because(REASON_GRANT, f);
+    }
     let mut j = judge(node, identity, &f.to, f.port, PROTO_TCP);
     if j.allows() {
         // On this node only, and where observation and snapshot agree: everything else goes by tunnel, not by itself.
-        let here = j.kind == DEST_ENDPOINT && matches!(node.local(&f.to), Some(l) if l.service == j.service);
+        let here = j.kind == DEST_ENDPOINT && matches!(here, Some(l) if l.service == j.service);
         if here || j.kind == DEST_EXTERNAL {
             return j;
         }
@@ -128,18 +140,14 @@ fn judge_tcp<N: Node>(node: &N, identity: u32, f: &Frame) -> Judgement {
     if node.resolver(&f.to, f.port) {
         return because(REASON_RESOLVER, f);
     }
-    if f.kind == Kind::Tcp && is_answer(node, identity, f) {
-        return because(REASON_GRANT, f);
-    }
     j
 }
 
 /// From a declared port of this workload to a workload of this node that may dial it.
 #[inline(always)]
-fn is_answer<N: Node>(node: &N, identity: u32, f: &Frame) -> bool {
-    let Some(client) = node.local(&f.to) else { return false };
+fn is_answer<N: Node>(node: &N, identity: u32, client: u32, f: &Frame) -> bool {
     let Some(port) = node.port(identity, DEST_ENDPOINT, f.source_port, PROTO_TCP) else { return false };
-    client.service == identity || matches!(node.grant(client.service, identity, port.service_port, PROTO_TCP), Some(g) if g.flags & GRANT_NEEDS_L7 == 0)
+    client == identity || matches!(node.grant(client, identity, port.service_port, PROTO_TCP), Some(g) if g.flags & GRANT_NEEDS_L7 == 0)
 }
 
 /// Whether a grant of any port joins the two, there or back.

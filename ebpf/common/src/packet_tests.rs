@@ -104,7 +104,9 @@ fn verdict(frame: &[u8]) -> u8 {
 }
 
 fn verdict_on(node: &Paper, frame: &[u8]) -> u8 {
-    judge_frame(node, &device(), US, &parse(&frame)).reason as u8
+    // The table alone knows the IPv6 address: both ways of knowing an own address are taken.
+    let home = Netns { identity: US, own_v4: ip(1), ..Netns::default() };
+    judge_frame(node, &device(), &home, &parse(&frame)).reason as u8
 }
 
 fn ethernet(to: [u8; 6], from: [u8; 6], kind: u16, body: &[u8]) -> Vec<u8> {
@@ -205,6 +207,8 @@ fn who_sends_is_what_the_device_says() {
     }
     assert_eq!(verdict(&packet(ip6(3), ip6(2), PROTO_TCP, &body)), REASON_SPOOFED);
     assert_eq!(verdict(&packet(link_local(), ip6(2), PROTO_TCP, &body)), REASON_SPOOFED);
+    // No second IPv6 address is known as "none", which `::` is.
+    assert_eq!(verdict(&packet(Addr::UNSPECIFIED, ip6(2), PROTO_TCP, &body)), REASON_SPOOFED);
     let mut other_mac = packet(ip(1), ip(2), PROTO_TCP, &body);
     other_mac[11] = 7;
     assert_eq!(verdict(&other_mac), REASON_SPOOFED);
@@ -297,6 +301,7 @@ fn neighbours_are_told_of_the_own_addresses_only() {
         check(neighbour_message(from, 133, None, &own), REASON_LOCAL);
     }
     check(neighbour_message(ip6(1), 136, Some(ip6(3)), &own), REASON_SPOOFED);
+    check(neighbour_message(Addr::UNSPECIFIED, 135, Some(ip6(1)), &[]), REASON_SPOOFED);
     check(neighbour_message(ip6(3), 135, Some(ip6(77)), &own), REASON_SPOOFED);
     check(neighbour_message(ip6(1), 136, Some(ip6(1)), &theirs), REASON_PROTOCOL);
     check(neighbour_message(ip6(1), 135, Some(ip6(77)), &[0; 16]), REASON_PROTOCOL);

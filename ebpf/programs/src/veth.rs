@@ -42,13 +42,13 @@ pub fn weft_veth(ctx: TcContext) -> i32 {
     // SAFETY: a live entry; the fields read are the agent's, written whole.
     let device = unsafe { &mut *device };
     // SAFETY: read within this run.
-    let identity = unsafe { NETNS.get(&device.netns) }.map_or(0, |n| n.identity);
+    let home = unsafe { NETNS.get(&device.netns) };
+    let identity = home.map_or(0, |n| n.identity);
     let (slot, revision) = who::generation();
     let frame = if tagged { Frame::default() } else { parse(&Skb(&ctx)) };
-    let j = if identity == 0 {
-        Judgement { reason: u32::from(REASON_UNIDENTIFIED), ..Judgement::default() }
-    } else {
-        judge_frame(&Here { slot: Slot(slot), ctx: &ctx, nsid: device.nsid }, device, identity, &frame)
+    let j = match home {
+        Some(home) => judge_frame(&Here { slot: Slot(slot), ctx: &ctx, nsid: device.nsid }, device, home, &frame),
+        None => Judgement { reason: u32::from(REASON_UNIDENTIFIED), ..Judgement::default() },
     };
     if j.allows() {
         return PASS;
