@@ -25,6 +25,7 @@ use crate::{
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
+    takeover::{Programs, Waiting},
 };
 
 /// What a node is, seen from the kernel.
@@ -63,6 +64,7 @@ pub struct Kernel {
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
+    pub(crate) waiting: Mutex<Option<Waiting>>,
 }
 
 pub(crate) struct Tables {
@@ -84,12 +86,17 @@ pub(crate) struct Tables {
 }
 
 impl Kernel {
-    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap.
+    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap. Where programs of
+    /// another ABI version are in force they stay so until [`Kernel::take_over`].
     ///
     /// Blocks for some hundred milliseconds.
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let node = Node::check(options)?;
         let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
         let mut object = object::open(&pins, node.base_level, 0)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
@@ -107,18 +114,13 @@ impl Kernel {
             managed: options.managed.clone(),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
+            waiting: Mutex::default(),
         };
-        for spec in &GUARDS {
-            let program = object::load(&mut object, spec)?;
-            for dir in &options.managed {
-                kernel.establish(spec, program, dir, &guard_link(spec, dir)?)?;
-            }
+        let programs = Programs::load(&mut object)?;
+        match former {
+            None => kernel.attach(&programs)?,
+            Some(former) => *kernel.waiting() = Some(Waiting::new(former, programs)),
         }
-        for spec in &NODE_PROGRAMS {
-            let program = object::load(&mut object, spec)?;
-            kernel.establish(spec, program, &options.cgroup_root, spec.name)?;
-        }
-        kernel.drop_stale(&node.managed)?;
         Ok(kernel)
     }
 
@@ -175,6 +177,18 @@ impl Kernel {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn attach(&self, programs: &Programs) -> Result<(), KernelError> {
+        for (spec, program) in &programs.guards {
+            for dir in &self.managed {
+                self.establish(spec, program.as_fd(), dir, &guard_link(spec, dir)?)?;
+            }
+        }
+        for (spec, program) in &programs.node {
+            self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
+        }
+        self.drop_stale()
+    }
+
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
@@ -191,7 +205,9 @@ impl Kernel {
     }
 
     /// Guards and table entries of subtrees that the configuration no longer names, or that were made anew.
-    fn drop_stale(&self, managed: &[u64]) -> Result<(), KernelError> {
+    fn drop_stale(&self) -> Result<(), KernelError> {
+        let id = |dir: &PathBuf| cgroup::id(dir).map_err(KernelError::cgroup(dir));
+        let managed = self.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         for name in self.pins.links()? {
             if let Some(id) = name.strip_prefix("guard_").and_then(|n| n.rsplit_once('-')).and_then(|(_, id)| id.parse().ok())
                 && !managed.contains(&id)

@@ -23,6 +23,7 @@ mod percpu;
 mod pins;
 mod sys;
 mod table;
+mod takeover;
 mod uninstall;
 mod workloads;
 
