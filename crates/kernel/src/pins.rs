@@ -76,7 +76,7 @@ impl Pins {
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
         let layout = CARRIED.iter().find(|(carried, _)| *carried == name);
-        self.root.join("maps").join(layout.map_or_else(|| name.to_owned(), |(_, layout)| format!("{name}.{layout}")))
+        self.root.join("maps").join(layout.map_or_else(|| name.to_owned(), |(_, layout)| format!("{name}-{layout}")))
     }
 
     pub(crate) fn link(&self, name: &str) -> PathBuf {
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_table_that_is_carried_over_is_named_with_its_layout() {
         let pins = Pins::existing(Path::new("/b"));
-        assert_eq!(pins.map("SOCKS"), Path::new(&format!("/b/v{ABI_VERSION}/maps/SOCKS.{}", CARRIED[1].1)));
+        assert_eq!(pins.map("SOCKS"), Path::new(&format!("/b/v{ABI_VERSION}/maps/SOCKS-{}", CARRIED[1].1)));
         assert_eq!(pins.map("GRANTS"), Path::new(&format!("/b/v{ABI_VERSION}/maps/GRANTS")));
     }
 
