@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aya::maps::{Map, MapData, RingBuf};
@@ -25,6 +28,7 @@ use crate::{
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
+    takeover::{Programs, Waiting},
 };
 
 /// What a node is, seen from the kernel.
@@ -65,10 +69,11 @@ pub struct Kernel {
     /// By namespace cookie: the host's ends that are watched, or why there are none.
     pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
     /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
-    families: bool,
+    families: AtomicBool,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
+    pub(crate) waiting: Mutex<Option<Waiting>>,
 }
 
 pub(crate) struct Tables {
@@ -91,12 +96,17 @@ pub(crate) struct Tables {
 }
 
 impl Kernel {
-    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap.
+    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap. Where programs of
+    /// another ABI version are in force they stay so until [`Kernel::take_over`].
     ///
     /// Blocks for some hundred milliseconds.
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let node = Node::check(options)?;
         let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
         let mut object = object::open(&pins, node.base_level, 0)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
@@ -106,10 +116,6 @@ impl Kernel {
         let state = tables.state()?;
         tables.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
         let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
-        let families = host::lsm_asks_programs().and_then(|()| {
-            let program = object::load(&mut object, &FAMILIES).map_err(|e| e.to_string())?;
-            links::establish(&pins, FAMILIES.name, &FAMILIES, program, &Target::Hook).map_err(|e| e.to_string())
-        });
         let kernel = Self {
             pins,
             tables,
@@ -119,22 +125,16 @@ impl Kernel {
             managed: options.managed.clone(),
             veth,
             veths: Mutex::default(),
-            families: families.is_ok(),
+            families: AtomicBool::new(false),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
+            waiting: Mutex::default(),
         };
-        for spec in &GUARDS {
-            let program = object::load(&mut object, spec)?;
-            for dir in &options.managed {
-                kernel.establish(spec, program, dir, &guard_link(spec, dir)?)?;
-            }
+        let programs = Programs::load(&mut object)?;
+        match former {
+            None => kernel.attach(&programs)?,
+            Some(former) => *kernel.waiting() = Some(Waiting::new(former, programs)),
         }
-        for spec in &NODE_PROGRAMS {
-            let program = object::load(&mut object, spec)?;
-            kernel.establish(spec, program, &options.cgroup_root, spec.name)?;
-        }
-        kernel.adopt_devices()?;
-        kernel.drop_stale(&node.managed)?;
         Ok(kernel)
     }
 
@@ -154,7 +154,7 @@ impl Kernel {
                 list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
         }
-        if self.families {
+        if self.families.load(Ordering::Relaxed) {
             let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
             list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
         }
@@ -197,6 +197,23 @@ impl Kernel {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn attach(&self, programs: &Programs) -> Result<(), KernelError> {
+        for (spec, program) in &programs.guards {
+            for dir in &self.managed {
+                self.establish(spec, program.as_fd(), dir, &guard_link(spec, dir)?)?;
+            }
+        }
+        for (spec, program) in &programs.node {
+            self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
+        }
+        if let Some(program) = &programs.families {
+            let attached = links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook);
+            self.families.store(attached.is_ok(), Ordering::Relaxed);
+        }
+        self.adopt_devices()?;
+        self.drop_stale()
+    }
+
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
@@ -213,7 +230,9 @@ impl Kernel {
     }
 
     /// Guards and table entries of subtrees that the configuration no longer names, or that were made anew.
-    fn drop_stale(&self, managed: &[u64]) -> Result<(), KernelError> {
+    fn drop_stale(&self) -> Result<(), KernelError> {
+        let id = |dir: &PathBuf| cgroup::id(dir).map_err(KernelError::cgroup(dir));
+        let managed = self.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         for name in self.pins.links()? {
             if let Some(id) = name.strip_prefix("guard_").and_then(|n| n.rsplit_once('-')).and_then(|(_, id)| id.parse().ok())
                 && !managed.contains(&id)

@@ -24,6 +24,7 @@ mod pins;
 mod rtnl;
 mod sys;
 mod table;
+mod takeover;
 mod uninstall;
 mod veth;
 mod workloads;

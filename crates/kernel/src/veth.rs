@@ -43,7 +43,7 @@ impl Kernel {
             Some(Err(why)) => Err(why),
             Some(Ok(indexes)) => indexes.into_iter().try_for_each(|index| {
                 let entry = self.tables.devices.get(&index).map_err(|e| e.to_string())?;
-                if entry.is_some_and(|d| d.netns == cookie) && self.is_attached(index) {
+                if entry.is_some_and(|d| d.netns == cookie) && (self.is_waiting() || self.is_attached(index)) {
                     Ok(())
                 } else {
                     Err(format!("no program is attached to interface {index}"))
@@ -63,7 +63,11 @@ impl Kernel {
                     if !self.holds(end)? {
                         self.tables.devices.put(&end.index, &end.device)?;
                     }
-                    self.attach(end.index, &end.name)?;
+                    // Now, or with the rest at the take-over.
+                    match &mut *self.waiting() {
+                        Some(waiting) => waiting.devices.push((end.index, end.name.clone())),
+                        None => self.attach_device(end.index, &end.name)?,
+                    }
                 }
                 Ok(ends.iter().map(|end| end.index).collect::<Vec<_>>())
             }
@@ -104,14 +108,14 @@ impl Kernel {
     pub(crate) fn adopt_devices(&self) -> Result<(), KernelError> {
         for index in self.tables.devices.keys()? {
             if self.holds_device(index) {
-                self.attach(index, Path::new("veth"))?;
+                self.attach_device(index, Path::new("veth"))?;
             }
         }
         self.sweep_devices()
     }
 
     /// By a pinned tcx link, or by a classifier where the kernel has no tcx (before 6.6).
-    fn attach(&self, index: u32, name: &Path) -> Result<(), KernelError> {
+    pub(crate) fn attach_device(&self, index: u32, name: &Path) -> Result<(), KernelError> {
         match links::establish(&self.pins, &link_name(index), &VETH, self.veth.as_fd(), &Target::Device { path: name, index }) {
             Err(KernelError::Link { source, .. }) if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
                 let fail = |source| KernelError::Link { name: VETH.name.to_owned(), target: name.to_owned(), operation: "attach by clsact", source };
@@ -175,7 +179,7 @@ fn link_name(index: u32) -> String {
     format!("veth-{index}")
 }
 
-fn index_of_link(name: &str) -> Option<u32> {
+pub(crate) fn index_of_link(name: &str) -> Option<u32> {
     name.strip_prefix("veth-")?.parse().ok()
 }
 

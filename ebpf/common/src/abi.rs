@@ -8,6 +8,10 @@ use crate::{addr::Addr, limits::LOCAL_BACKENDS_MAX};
 /// Version of everything in this module.
 pub const ABI_VERSION: u32 = 1;
 
+/// Tables that hold what nobody could fill again, since it happened: handshakes under way and what is known of sockets. Each with the version that
+/// last changed its layout: programs of two ABI versions share the tables on which they agree.
+pub const CARRIED: [(&str, u32); 3] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1)];
+
 pub const PROTO_ICMP: u8 = 1;
 pub const PROTO_TCP: u8 = 6;
 pub const PROTO_UDP: u8 = 17;
