@@ -112,6 +112,7 @@ fn programs() -> Finding {
         ("cgroup_skb", ProgramType::CgroupSkb),
         ("sock_ops", ProgramType::SockOps),
         ("sk_lookup", ProgramType::SkLookup),
+        ("sched_cls", ProgramType::SchedClassifier),
     ];
     supported("kernel program types", needed.map(|(name, kind)| (name, is_program_supported(kind).map_err(|e| e.to_string()))))
 }

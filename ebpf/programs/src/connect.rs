@@ -71,7 +71,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         Class::Enrolled(id) => id,
     };
     seen.source = source;
-    if proto == PROTO_UDP {
+    if matches!(proto, PROTO_UDP | PROTO_ICMP | PROTO_ICMPV6) {
         // Resolvers sort addresses by connecting and asking for the own name: let it, the packets are judged on their way out.
         return PASS;
     }

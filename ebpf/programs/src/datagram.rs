@@ -1,4 +1,5 @@
-//! Packets without a connection: enrolled workloads may ask the named resolvers, and nothing else leaves that is no judged TCP.
+//! Packets without a connection: enrolled workloads may ask the named resolvers, and for an echo of who a grant names; nothing else leaves that is no
+//! judged TCP.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -11,13 +12,15 @@ use weft_ebpf_common::{
     abi::*,
     addr::Addr,
     judge::{Class, Signs, classify},
+    packet::asks,
 };
 
 use crate::{
     connect::is_resolver,
     ctx::user_ip6,
     emit::{self, Seen},
-    maps, who,
+    maps::{self, Slot},
+    who,
 };
 
 const REFUSE: i32 = 0;
@@ -76,7 +79,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
     }
     match classify(&signs) {
         Class::Unmanaged | Class::Exempt => PASS,
-        Class::Enrolled(_) if may_leave(&ctx, sk) => PASS,
+        Class::Enrolled(id) if may_leave(&ctx, sk, id) => PASS,
         _ => {
             emit::count(COUNT_EGRESS_REFUSED);
             REFUSE
@@ -95,9 +98,9 @@ unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
     }
 }
 
-/// A packet of an enrolled workload: TCP of a judged socket, or a question to a resolver.
+/// A packet of an enrolled workload: TCP of a judged socket, a question to a resolver, or an echo request that a grant covers.
 #[inline(always)]
-fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
+fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
     let Some((proto, to, header)) = destination(ctx) else { return false };
     if proto == PROTO_TCP {
         if sk.is_null() {
@@ -110,6 +113,11 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
         }
         // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
         return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some();
+    }
+    if proto == PROTO_ICMP || proto == PROTO_ICMPV6 {
+        let request = if proto == PROTO_ICMP { [8, 0] } else { [128, 0] };
+        let asked = matches!(ctx.load::<[u8; 2]>(header), Ok(kind) if kind == request);
+        return asked && asks(&Slot(who::generation().0), identity, &to, true, false) < REASON_NO_GRANT;
     }
     if proto != PROTO_UDP {
         return false;
