@@ -4,6 +4,7 @@
 
 mod load;
 mod mesh;
+pub mod packets;
 mod probe;
 
 pub use load::{Loads, Seen};
