@@ -12,8 +12,8 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED,
-    Destination, DestinationKey, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, State, TupleKey,
-    Workload,
+    Destination, DestinationKey, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State,
+    TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -78,6 +78,7 @@ pub(crate) struct Tables {
     pub(crate) local_addrs: Table<Addr, LocalAddr>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
+    pub(crate) owners: Table<u32, SocketOwner>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
     pub(crate) listeners: Table<u64, u32>,
     pub(crate) counters: Table<u32, u64>,
@@ -223,6 +224,7 @@ impl Tables {
             local_addrs: Table::open(pins, "LOCAL_ADDRS")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
             socks: Table::open(pins, "SOCKS")?,
+            owners: Table::open(pins, "OWNERS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,
             listeners: Table::open(pins, "LISTENERS")?,
             counters: Table::open(pins, "COUNTERS")?,

@@ -9,8 +9,8 @@ use std::{
 };
 
 use weft_ebpf_common::{
-    Addr, Attestation, Destination, DestinationKey, External, ExternalKey, Grant, GrantKey, LocalAddr, LocalBackends, Netns, Port, PortKey, ResolverKey, State,
-    TupleKey, Workload,
+    Addr, Attestation, Destination, DestinationKey, External, ExternalKey, Grant, GrantKey, LocalAddr, LocalBackends, Netns, Port, PortKey, ResolverKey,
+    SocketOwner, State, TupleKey, Workload,
 };
 
 use crate::{KernelError, pins::Pins, sys};
@@ -46,6 +46,7 @@ plain!(
     Port,
     PortKey,
     ResolverKey,
+    SocketOwner,
     State,
     TupleKey,
     Workload,
