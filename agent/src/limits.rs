@@ -39,6 +39,8 @@ pub const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAINTENANCE: Duration = Duration::from_secs(1);
 /// How often a workload's addresses, and what the kernel holds of it, are read back.
 pub const READ_BACK: Duration = Duration::from_secs(5);
+/// When the sockets that a revision took something away from are looked at once more.
+pub const REVOKE_AGAIN: Duration = Duration::from_secs(1);
 /// How often attestation records that no accept took are swept, and how old they are then.
 pub const ATTESTATION_SWEEP: Duration = Duration::from_secs(30);
 /// A SYN that was sent again five times has been given up by then.

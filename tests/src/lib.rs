@@ -2,8 +2,10 @@
 //!
 //! No assertion lives here; a test says what it expects.
 
+mod held;
 mod mesh;
 mod probe;
 
+pub use held::{End, Held};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
 pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

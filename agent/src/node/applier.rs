@@ -11,7 +11,7 @@ use weft_policy::{Index, tables};
 use weft_snapshot::Envelope;
 use weft_types::Revision;
 
-use super::thread::Workloads;
+use super::{revoker::Revoker, standing::touched, thread::Workloads};
 use crate::{
     hosts,
     mesh::{Chain, Mesh},
@@ -24,6 +24,7 @@ pub struct Applier {
     pub kernel: Arc<Kernel>,
     pub mesh: Arc<Mesh>,
     pub proxy: Proxy,
+    pub revoker: Revoker,
     pub store: SnapshotStore,
     pub hosts_file: PathBuf,
     pub warnings: Arc<Warnings>,
@@ -89,12 +90,14 @@ impl Applier {
         let index = Arc::new(Index::new(Arc::new(snapshot)));
         // The proxy first: for a moment it judges by the new revision what the kernel let pass by the old one, never the other way round, so a
         // connection that the new revision allows is not refused behind the kernel's back.
+        let former = self.mesh.index();
         let before = self.mesh.set_snapshot(index.clone(), envelope.clone());
         if let Err(error) = self.kernel.apply(&tables, envelope.revision) {
             self.mesh.restore_snapshot(before);
             return Err(Chain(&error).to_string());
         }
         let revoked = self.proxy.revoke(&index);
+        self.revoker.revised(former.map(|former| touched(&former, &index)).unwrap_or_default());
         info!(revision = %envelope.revision, services = index.snapshot().services.len(), grants = index.snapshot().grants.len(), revoked, "revision is in force");
         match hosts::write(&self.hosts_file, index.snapshot()) {
             Ok(()) => self.warnings.clear(Topic::Hosts),

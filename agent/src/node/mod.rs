@@ -3,9 +3,12 @@
 mod applier;
 mod host;
 mod plumbing;
+mod revoker;
+mod standing;
 mod thread;
 
 pub use applier::Applier;
 pub use host::NodeHost;
 pub use plumbing::{Namespaces, NodePlumbing};
+pub use revoker::{Ender, Revoker};
 pub use thread::{Sources, Workloads, start};

@@ -1,7 +1,7 @@
 //! How a workload is enrolled: the kernel's tables, the listeners and their duplicates, the proxy that serves them. Calls block.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     net::{IpAddr, TcpListener},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
@@ -13,8 +13,12 @@ use std::{
 use tokio::runtime::Handle;
 use tracing::warn;
 use weft_kernel::{Enrolment, Kernel, Listeners, cgroup, listeners, netns::Netns};
-use weft_types::{ServiceId, ServiceRef};
+use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
+use super::{
+    revoker::{Ender, Revoker},
+    standing::Fault,
+};
 use crate::{
     holder::{Key, Link, Role},
     mesh::{Chain, Mesh},
@@ -25,15 +29,28 @@ use crate::{
 
 /// The open namespaces of enrolled workloads, by the agent's number of the instance.
 #[derive(Debug, Default)]
-pub struct Namespaces(RwLock<HashMap<u32, Netns>>);
+pub struct Namespaces(RwLock<HashMap<u32, Place>>);
+
+/// Where a workload lives.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub uid: WorkloadUid,
+    pub service: ServiceId,
+    pub netns: Netns,
+}
 
 impl Namespaces {
     pub fn get(&self, number: u32) -> Option<Netns> {
-        self.0.read().unwrap_or_else(|e| e.into_inner()).get(&number).cloned()
+        self.0.read().unwrap_or_else(|e| e.into_inner()).get(&number).map(|place| place.netns.clone())
     }
 
-    fn insert(&self, number: u32, netns: Netns) {
-        self.0.write().unwrap_or_else(|e| e.into_inner()).insert(number, netns);
+    /// Those of these services.
+    pub fn of(&self, services: &HashSet<ServiceId>) -> Vec<Place> {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).values().filter(|place| services.contains(&place.service)).cloned().collect()
+    }
+
+    fn insert(&self, number: u32, place: Place) {
+        self.0.write().unwrap_or_else(|e| e.into_inner()).insert(number, place);
     }
 
     fn remove(&self, number: u32) {
@@ -48,6 +65,8 @@ pub struct NodePlumbing {
     pub holder: Arc<Link>,
     pub namespaces: Arc<Namespaces>,
     pub warnings: Arc<Warnings>,
+    pub ender: Arc<Ender>,
+    pub revoker: Revoker,
     pub runtime: Handle,
     /// Where live workloads are kept.
     pub live_file: PathBuf,
@@ -71,6 +90,10 @@ pub struct Held {
 impl Held {
     fn enrolment(&self) -> Enrolment<'_> {
         Enrolment { number: self.number, identity: self.identity, cgroup: self.cgroup.clone(), netns: &self.netns, addresses: self.addresses.clone() }
+    }
+
+    fn place(&self, spec: &Spec) -> Place {
+        Place { uid: spec.uid.clone(), service: self.identity, netns: self.netns.clone() }
     }
 
     fn listeners(&self) -> [(Key, &TcpListener); 2] {
@@ -114,6 +137,18 @@ impl NodePlumbing {
         Ok(())
     }
 
+    /// Ends every connection of a workload that has just been withdrawn, at both ends.
+    fn cut(&self, spec: &Spec, held: &Held) {
+        let place = held.place(spec);
+        match self.kernel.end_sockets(&held.netns, |s| !s.exempt && !s.listening && s.is_connected() && !s.is_loopback()) {
+            Ok(found) => {
+                self.ender.report(&place, &found, |_| Fault::Withdrawn);
+                self.revoker.orphaned(found.ended.into_iter().chain(found.left.into_iter().map(|(s, _)| s)).collect());
+            }
+            Err(error) => warn!(workload = %spec.uid, error = %Chain(&error), "connections of a withdrawn workload could not be looked at"),
+        }
+    }
+
     fn stop(&self, held: &mut Held) {
         for serving in held.serving.drain(..) {
             self.runtime.block_on(serving.stop());
@@ -153,7 +188,7 @@ impl Plumbing for NodePlumbing {
         let changed = held.identity != service || held.addresses != addresses || held.serving.is_empty();
         (held.identity, held.addresses) = (service, addresses.to_vec());
         if changed {
-            self.namespaces.insert(held.number, held.netns.clone());
+            self.namespaces.insert(held.number, held.place(spec));
             self.serve(spec, held).map_err(|e| format!("its listeners cannot be served: {e}"))?;
         }
         let enrolment = held.enrolment();
@@ -169,6 +204,7 @@ impl Plumbing for NodePlumbing {
         if let Err(error) = self.kernel.withdraw(&held.enrolment()) {
             warn!(workload = %spec.uid, error = %Chain(&error), "the kernel keeps a part of a workload that is gone");
         }
+        self.cut(spec, &held);
         self.stop(&mut held);
         self.proxy.forget(held.number);
         self.namespaces.remove(held.number);
