@@ -1,12 +1,13 @@
 """Holds connections open and says how each ends.
 
-usage: held.py dial ADDRESS PORT COUNT | held.py serve PORT
+usage: held.py dial ADDRESS PORT COUNT [beat] | held.py serve PORT
 Lines: "up N" when COUNT are open (dial) or "ready" (serve), "open PEER" for each accepted one, then "end ERRNO MONOTONIC_NS" for each that ends
-(0: an orderly end).
+(0: an orderly end). With "beat" something is sent each quarter second, and each answer is a line "alive".
 """
 import selectors, socket, sys, time
 
 poll = selectors.DefaultSelector()
+beat = sys.argv[-1] == "beat"
 
 
 def say(*words):
@@ -39,7 +40,13 @@ else:
     poll.register(listener, selectors.EVENT_READ, "listener")
     say("ready")
 while True:
-    for key, _ in poll.select():
+    for key in list(poll.get_map().values()) if beat else ():
+        try:
+            key.fileobj.sendall(b".")
+        except OSError as e:
+            ended(key.fileobj, e.errno)
+    time.sleep(0.25 if beat else 0)
+    for key, _ in poll.select(0.25 if beat else None):
         s = key.fileobj
         if key.data == "listener":
             c, a = s.accept()
@@ -51,6 +58,8 @@ while True:
             if data:
                 if sys.argv[1] == "serve":
                     s.sendall(b"+")
+                elif beat:
+                    say("alive")
             else:
                 ended(s, 0)
         except OSError as e:

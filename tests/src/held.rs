@@ -1,6 +1,9 @@
 //! Connections that stay open until somebody ends them, and how they ended as their two programs saw it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use weft_lab::{Place, Proc, eventually};
@@ -30,9 +33,21 @@ impl Held {
 
     /// Returns when all of them are open and have been answered.
     pub fn dial(place: &Place, address: &str, port: u16, count: usize) -> Result<Self> {
-        let mut process = place.spawn(&format!("held-dial-{port}"), &["python3", "-u", "-c", HELD, "dial", address, &port.to_string(), &count.to_string()])?;
+        let mut process = place.spawn(&name("dial", address, port), &["python3", "-u", "-c", HELD, "dial", address, &port.to_string(), &count.to_string()])?;
         process.wait_for_log(&format!("up {count}"), DEADLINE)?;
         Ok(Self(process))
+    }
+
+    /// One connection over which something goes and comes all the while.
+    pub fn beating(place: &Place, address: &str, port: u16) -> Result<Self> {
+        let mut process = place.spawn(&name("beat", address, port), &["python3", "-u", "-c", HELD, "dial", address, &port.to_string(), "1", "beat"])?;
+        process.wait_for_log("alive", DEADLINE)?;
+        Ok(Self(process))
+    }
+
+    /// How often an answer has come so far.
+    pub fn beats(&self) -> usize {
+        self.0.log().lines().filter(|l| *l == "alive").count()
     }
 
     pub fn ends(&self) -> Vec<End> {
@@ -54,4 +69,10 @@ impl Held {
     pub fn log(&self) -> String {
         self.0.log()
     }
+}
+
+/// Each program has a log of its own.
+fn name(what: &str, address: &str, port: u16) -> String {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    format!("held-{what}-{}-{port}-{}", address.replace(':', "_"), STARTED.fetch_add(1, Ordering::Relaxed))
 }

@@ -12,17 +12,17 @@ use std::{
 
 use tokio::runtime::Handle;
 use tracing::warn;
-use weft_kernel::{Enrolment, Kernel, Listeners, cgroup, listeners, netns::Netns};
+use weft_kernel::{Attestation, Enrolment, Kernel, Listeners, LiveSocket, cgroup, listeners, netns::Netns};
 use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
 use super::{
-    revoker::{Ender, Revoker},
+    revoker::{self, Ender, Revoker},
     standing::Fault,
 };
 use crate::{
     holder::{Key, Link, Role},
     mesh::{Chain, Mesh},
-    proxy::{LocalWorkload, Proxy, Serving},
+    proxy::{LocalWorkload, Proxy, Serving, fresh_flow_id},
     warnings::{Topic, Warnings},
     workloads::{Instance, Plumbing, Spec, save_live},
 };
@@ -137,6 +137,26 @@ impl NodePlumbing {
         Ok(())
     }
 
+    /// Ends what was open before the workload was gated and is not approved now. Where the kernel cannot, the workload is not enrolled.
+    fn sweep(&self, spec: &Spec, held: &Held) -> Result<(), String> {
+        let (place, index) = (held.place(spec), self.mesh.index());
+        let standing = self.ender.at_enrolment(held.identity, index.as_deref());
+        let adopted = |s: &LiveSocket| {
+            let record = standing.approve(s).map(|record| Attestation { flow: fresh_flow_id().0, ..record });
+            record.is_some_and(|record| self.kernel.adopt(&held.cgroup, s, &record).unwrap_or(false))
+        };
+        let found = self.kernel.end_sockets(&held.netns, |s| standing.at_enrolment(s).is_some() && !adopted(s)).map_err(|e| Chain(&e).to_string())?;
+        self.ender.report(&place, &found, |s| standing.at_enrolment(s).unwrap_or(Fault::Unattested));
+        if !found.ended.is_empty() {
+            let first = &found.ended[0];
+            warn!(workload = %spec.uid, ended = found.ended.len(), first = %format!("{} → {}", first.local, first.remote), "sockets from before the enrolment have been ended");
+        }
+        match found.left.first() {
+            None => Ok(()),
+            Some((socket, why)) => Err(format!("{}: start it after the agent or its guard", revoker::left(&place, socket, why))),
+        }
+    }
+
     /// Ends every connection of a workload that has just been withdrawn, at both ends.
     fn cut(&self, spec: &Spec, held: &Held) {
         let place = held.place(spec);
@@ -192,7 +212,12 @@ impl Plumbing for NodePlumbing {
             self.serve(spec, held).map_err(|e| format!("its listeners cannot be served: {e}"))?;
         }
         let enrolment = held.enrolment();
-        self.kernel.enrol(&enrolment, Listeners { capture: held.capture.as_fd(), tunnel: held.tunnel.as_fd() }).map_err(|e| Chain(&e).to_string())?;
+        let listeners = Listeners { capture: held.capture.as_fd(), tunnel: held.tunnel.as_fd() };
+        let was_open = self.kernel.gate(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
+        if was_open {
+            self.sweep(spec, held)?;
+        }
+        self.kernel.allow(&enrolment).map_err(|e| Chain(&e).to_string())?;
         self.kernel.read_back(&enrolment)
     }
 

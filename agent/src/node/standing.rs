@@ -6,7 +6,7 @@ use weft_ebpf_common::{
     Attestation, PATH_CAPTURED, PATH_DELIVERED, PATH_INTERFACE, PATH_LOCAL, PATH_RESOLVER, PATH_SAME_NODE, PROTO_TCP, SIDE_CLIENT, SIDE_SERVER,
 };
 use weft_kernel::LiveSocket;
-use weft_policy::{Destination, Index, Query};
+use weft_policy::{Destination, Index, Query, ResolvedKind};
 use weft_types::{Protocol, ServiceId, Verdict};
 
 /// What the sockets of one workload are held against.
@@ -63,6 +63,26 @@ impl Standing<'_> {
             None if s.protocol != PROTO_TCP && self.resolvers.contains(&s.remote) => None,
             None => Some(Fault::Unattested),
         }
+    }
+
+    /// The record, without the id of a flow, of a connection that nobody judged but that is granted as it stands: to a declared interface, which is reached without a tunnel.
+    pub fn approve(&self, s: &LiveSocket) -> Option<Attestation> {
+        let index = self.index.filter(|_| s.protocol == PROTO_TCP && s.record.is_none() && !s.arriving)?;
+        let resolved = index.resolve(s.remote.ip()).filter(|r| r.kind == ResolvedKind::External)?;
+        let destination = Destination::Address { addr: s.remote.ip(), port: s.remote.port() };
+        let decision = index.decide(&Query { source: self.identity, destination, protocol: Protocol::Tcp });
+        (decision.verdict == Verdict::Allow).then(|| Attestation {
+            revision: decision.revision.0,
+            source: self.identity.0,
+            destination: resolved.service.0,
+            rule: decision.rule.0,
+            path: PATH_INTERFACE,
+            dialled: s.remote.ip().into(),
+            dialled_port: s.remote.port(),
+            service_port: s.remote.port(),
+            side: SIDE_CLIENT,
+            ..Attestation::default()
+        })
     }
 
     /// A socket of an enrolled workload under a new revision. One without a record was never allowed by a grant.
@@ -177,7 +197,7 @@ mod tests {
         let record = Attestation { side, path, source, destination, service_port: 80, ..Attestation::default() };
         let at = |ip: [u8; 4], port| SocketAddr::new(IpAddr::from(ip), port);
         let (local, remote) = (at([10, 0, 0, 1], 4000), at([10, 0, 0, 2], 8080));
-        LiveSocket { local, remote, protocol: PROTO_TCP, listening: false, arriving: false, exempt: false, record: Some(record) }
+        LiveSocket { local, remote, protocol: PROTO_TCP, inode: 0, listening: false, arriving: false, exempt: false, record: Some(record) }
     }
 
     fn standing(identity: u32, index: &Index) -> Standing<'_> {

@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use account::fresh_flow_id;
 pub use host::{End, FlowRecord, Host, LocalWorkload, Measure, Point};
 use tokio::{
     net::TcpStream,

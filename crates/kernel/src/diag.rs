@@ -51,6 +51,7 @@ pub(crate) struct Listed {
     pub(crate) state: u8,
     /// Ports, addresses, device and cookie: what names the socket to the kernel.
     pub(crate) id: [u8; ID],
+    pub(crate) inode: u32,
     /// Of the cgroup that it was made in; 0 where the kernel does not say.
     pub(crate) cgroup: u64,
     /// (map id, value) of each storage that was asked for and that the socket has.
@@ -177,7 +178,7 @@ impl Diag {
 
 /// Whether this kernel ends sockets on request: a socket that cannot exist is asked for.
 pub(crate) fn can_destroy() -> io::Result<bool> {
-    let nobody = Listed { family: libc::AF_INET as u8, protocol: libc::IPPROTO_TCP as u8, state: 0, id: [0; ID], cgroup: 0, storages: Vec::new() };
+    let nobody = Listed { family: libc::AF_INET as u8, protocol: libc::IPPROTO_TCP as u8, state: 0, id: [0; ID], inode: 0, cgroup: 0, storages: Vec::new() };
     match Diag::open_here()?.destroy(&[&nobody])?.as_slice() {
         [Fate::Unsupported] => Ok(false),
         [Fate::Failed(e)] => Err(io::Error::from_raw_os_error(*e)),
@@ -236,7 +237,15 @@ fn error_of(body: &[u8]) -> Option<i32> {
 
 fn listed(body: &[u8], protocol: u8) -> Option<Listed> {
     let head = body.get(..MESSAGE)?;
-    let mut out = Listed { family: head[0], protocol, state: head[1], id: head[4..4 + ID].try_into().ok()?, cgroup: 0, storages: Vec::new() };
+    let mut out = Listed {
+        family: head[0],
+        protocol,
+        state: head[1],
+        id: head[4..4 + ID].try_into().ok()?,
+        inode: u32::from_ne_bytes(head[68..72].try_into().ok()?),
+        cgroup: 0,
+        storages: Vec::new(),
+    };
     for (kind, value) in attributes(&body[MESSAGE..]) {
         match kind {
             CGROUP_ID => out.cgroup = u64::from_ne_bytes(value.try_into().ok()?),

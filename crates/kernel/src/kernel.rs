@@ -172,6 +172,11 @@ impl Kernel {
         Diagnostics::open(&self.pins)
     }
 
+    /// Whether a deny program covers the cgroup already.
+    pub(crate) fn is_managed(&self, cgroup: &Path) -> bool {
+        self.managed.iter().any(|dir| cgroup.starts_with(dir))
+    }
+
     pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,6 +4,7 @@
 //! verdicts are the programs' (`ebpf/`), the tables come from `weft-policy`. All methods of [`Kernel`] block, most of them briefly;
 //! [`Kernel::open`], [`Kernel::enrol`] and [`Kernel::apply`] for up to some hundred milliseconds.
 
+mod adopt;
 mod apply;
 mod attest;
 pub mod cgroup;

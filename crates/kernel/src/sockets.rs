@@ -22,6 +22,7 @@ pub struct LiveSocket {
     pub remote: SocketAddr,
     /// IP protocol number.
     pub protocol: u8,
+    pub inode: u32,
     pub listening: bool,
     /// A handshake that the other side has begun and that no accept has seen.
     pub arriving: bool,
@@ -110,7 +111,8 @@ impl Kernel {
                     let accepted_by_agent = record.is_some_and(|r| r.path == PATH_CAPTURED && r.side == SIDE_SERVER);
                     let exempt = (exempt != 0 && listed.cgroup == exempt) || owner.is_some_and(|o| o.class == CLASS_EXEMPT) || accepted_by_agent;
                     let listening = protocol == PROTO_TCP && listed.state == diag::LISTEN;
-                    let socket = LiveSocket { local: listed.local(), remote: listed.remote(), protocol, listening, arriving, exempt, record };
+                    let socket =
+                        LiveSocket { local: listed.local(), remote: listed.remote(), protocol, inode: listed.inode, listening, arriving, exempt, record };
                     each(listed, socket);
                 });
                 match listing {

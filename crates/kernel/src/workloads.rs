@@ -1,7 +1,8 @@
 //! Enrolment: a workload becomes known to the kernel, is read back, and goes again.
 //!
-//! Order is everything. A workload is enrolled only when what refuses and steers its inbound traffic is in place, so its cgroup's entry is
-//! written last; until then it is unidentified and denied. Withdrawal goes the other way.
+//! Order is everything: [`Kernel::gate`] denies the cgroup and puts in place what refuses and steers inbound traffic; then what was open before
+//! is ended ([`Kernel::end_sockets`]); only then [`Kernel::allow`] writes the cgroup's entry, until which the workload is unidentified and
+//! denied. Withdrawal goes the other way.
 
 use std::{
     io,
@@ -69,12 +70,21 @@ impl Enrolment<'_> {
 }
 
 impl Kernel {
-    /// Makes the workload known. Doing it again with the same workload repairs what is missing.
-    pub fn enrol(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<(), KernelError> {
+    /// Denies the workload unless the kernel allows this very one already, and puts everything in place but the entry that allows it. Doing it
+    /// again repairs what is missing, without a gap in what is allowed. True: the workload was denied, or its door was open, until now.
+    pub fn gate(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<bool, KernelError> {
         let capture_port = port_of(listeners.capture).map_err(|source| KernelError::Listener { path: e.netns.path().to_owned(), source })?;
         let _changing = self.change();
         let cgroup = self.check_enrolment(e)?;
         let (t, cookie) = (&self.tables, e.netns.cookie());
+        let known = t.workloads.get(&cgroup)?.is_some_and(|w| w.identity == e.identity.0 && w.netns == cookie);
+        if !known {
+            if !self.is_managed(&e.cgroup) {
+                t.managed.put(&cgroup, &1)?;
+            }
+            t.workloads.remove(&cgroup)?;
+        }
+        let closed = links::is_attached(&self.pins, &lookup_link(cookie), &e.target());
         let mut instance = object::open(&self.pins, self.base_level, cookie)?;
         let program = object::load(&mut instance, &LOOKUP)?;
         links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
@@ -85,7 +95,18 @@ impl Kernel {
             t.local_addrs.put(&(*ip).into(), &e.local_addr())?;
         }
         self.add_backend(e)?;
-        t.workloads.put(&cgroup, &e.workload())
+        Ok(!known || !closed)
+    }
+
+    /// Lets the workload's cgroup talk as its identity: the last step.
+    pub fn allow(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+        let _changing = self.change();
+        let cgroup = self.check_enrolment(e)?;
+        self.tables.workloads.put(&cgroup, &e.workload())?;
+        if !self.is_managed(&e.cgroup) {
+            self.tables.managed.remove(&cgroup)?;
+        }
+        Ok(())
     }
 
     /// Removes the workload; what is already missing is no error. Its cgroup and namespace may be gone.
