@@ -8,6 +8,7 @@ use std::{
 use prometheus_client::registry::Registry;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
+use weft_ebpf_common::{CANARY_PORT, REASON_UNATTESTED};
 use weft_kernel::{FlowRing, Kernel};
 use weft_telemetry::{Probes, ServeError, Server, render, serve_http};
 use weft_types::Revision;
@@ -45,6 +46,10 @@ pub(super) async fn flows(node: Arc<Node>) {
 fn drain(node: &Node, ring: &mut FlowRing, enricher: &mut Enricher) {
     let (workloads, clock_offset) = (node.view.now(), clock_offset());
     for event in ring.drain() {
+        // Refused canaries are the agent's own doing; the kernel counts them.
+        if event.reason == REASON_UNATTESTED && event.port == CANARY_PORT {
+            continue;
+        }
         let index = node.mesh.index_at(Revision(event.revision));
         let record = enricher.record(&event, &Known { index: index.as_deref(), workloads: &workloads, clock_offset });
         node.metrics.event(&record);

@@ -1,6 +1,7 @@
 //! This node: what connects workloads, kernel, proxy and holder with each other.
 
 mod applier;
+pub mod canary;
 mod host;
 mod plumbing;
 mod revoker;
@@ -9,6 +10,6 @@ mod thread;
 
 pub use applier::Applier;
 pub use host::NodeHost;
-pub use plumbing::{Namespaces, NodePlumbing};
+pub use plumbing::{Namespaces, NodePlumbing, Place};
 pub use revoker::{Ender, Revoker};
 pub use thread::{Sources, Workloads, start};

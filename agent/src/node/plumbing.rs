@@ -16,6 +16,7 @@ use weft_kernel::{Attestation, Enrolment, Kernel, Listeners, LiveSocket, cgroup,
 use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
 use super::{
+    canary,
     revoker::{self, Ender, Revoker},
     standing::Fault,
 };
@@ -36,7 +37,9 @@ pub struct Namespaces(RwLock<HashMap<u32, Place>>);
 pub struct Place {
     pub uid: WorkloadUid,
     pub service: ServiceId,
+    pub cgroup: PathBuf,
     pub netns: Netns,
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Namespaces {
@@ -47,6 +50,10 @@ impl Namespaces {
     /// Those of these services.
     pub fn of(&self, services: &HashSet<ServiceId>) -> Vec<Place> {
         self.0.read().unwrap_or_else(|e| e.into_inner()).values().filter(|place| services.contains(&place.service)).cloned().collect()
+    }
+
+    pub fn all(&self) -> Vec<Place> {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).values().cloned().collect()
     }
 
     fn insert(&self, number: u32, place: Place) {
@@ -93,7 +100,7 @@ impl Held {
     }
 
     fn place(&self, spec: &Spec) -> Place {
-        Place { uid: spec.uid.clone(), service: self.identity, netns: self.netns.clone() }
+        Place { uid: spec.uid.clone(), service: self.identity, cgroup: self.cgroup.clone(), netns: self.netns.clone(), addresses: self.addresses.clone() }
     }
 
     fn listeners(&self) -> [(Key, &TcpListener); 2] {
@@ -218,7 +225,8 @@ impl Plumbing for NodePlumbing {
             self.sweep(spec, held)?;
         }
         self.kernel.allow(&enrolment).map_err(|e| Chain(&e).to_string())?;
-        self.kernel.read_back(&enrolment)
+        self.kernel.read_back(&enrolment)?;
+        canary::prove(&held.place(spec), false).holds()
     }
 
     fn read_back(&self, held: &Held) -> Result<(), String> {

@@ -325,7 +325,12 @@ impl<P: Plumbing> Manager<P> {
                 live.read_back = true;
                 entry.problem = None;
             }
-            Err(problem) => entry.trouble(problem),
+            // What cannot be repaired is not enforced as it should be: denied, and tried again.
+            Err(problem) => {
+                self.withdraw(entry, &problem);
+                entry.not_before = Some(now + RETRY);
+                entry.trouble(problem);
+            }
         }
     }
 
