@@ -48,6 +48,14 @@ pub const CANARY_KNOCK: Duration = Duration::from_millis(500);
 pub const CANARY_ANSWER_MAX_BYTES: u64 = 2048;
 /// Workloads whose canaries run at once when somebody asks for all.
 pub const CANARIES_AT_ONCE: usize = 8;
+/// How long drift that was found is shown as a warning, and how many findings are kept; the oldest goes first.
+pub const DRIFT_SHOWN: Duration = Duration::from_secs(3600);
+pub const DRIFT_KEPT_MAX: usize = 32;
+/// One look at the node serves all workloads that are read back within this time.
+pub const SURVEY_AGE: Duration = Duration::from_millis(500);
+/// How often the kernel's policy tables are compared with the snapshot; never more than one part in [`VERIFY_REST`] of the time.
+pub const VERIFY: Duration = Duration::from_secs(5);
+pub const VERIFY_REST: u32 = 50;
 /// How often attestation records that no accept took are swept, and how old they are then.
 pub const ATTESTATION_SWEEP: Duration = Duration::from_secs(30);
 /// A SYN that was sent again five times has been given up by then.

@@ -27,7 +27,7 @@ use crate::{
     holder,
     mesh::Mesh,
     metrics::Metrics,
-    node::{self, Applier, Ender, Namespaces, NodeHost, NodePlumbing, Revoker, Sources},
+    node::{self, Applier, Drift, Ender, Namespaces, NodeHost, NodePlumbing, Revoker, Sources},
     proxy::Proxy,
     snapshots::SnapshotStore,
     warnings::{Topic, Warnings},
@@ -105,6 +105,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         warnings: warnings.clone(),
         resolvers: config.resolvers.clone(),
     });
+    let drift = Arc::new(Drift::new(kernel.clone(), metrics.clone(), warnings.clone()));
     let revoker = Revoker::start(ender.clone()).context("cannot start the thread that ends connections")?;
     let applier = Arc::new(Applier {
         kernel: kernel.clone(),
@@ -123,9 +124,10 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         proxy: proxy.clone(),
         mesh: mesh.clone(),
         holder: holder.clone(),
-        namespaces,
+        namespaces: namespaces.clone(),
         warnings: warnings.clone(),
         ender,
+        drift: drift.clone(),
         revoker,
         runtime: Handle::current(),
         live_file: live_file.clone(),
@@ -145,6 +147,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         applier,
         workloads,
         view: View::new(picture),
+        namespaces,
+        drift,
         flows,
         link: Arc::new(LinkStatus::default()),
         metrics,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus_client::registry::Registry;
@@ -66,6 +66,23 @@ pub(super) async fn diagnostics(kernel: Arc<Kernel>) {
             }
         }
         Err(error) => debug!(error = %Chain(&error), "the kernel programs have no log"),
+    }
+}
+
+/// Looks whether the kernel still holds the policy, seldom enough to cost nothing.
+pub(super) async fn verify(node: Arc<Node>) {
+    let mut rest = limits::VERIFY;
+    loop {
+        tokio::select! {
+            () = node.shutdown.cancelled() => return,
+            () = tokio::time::sleep(rest) => {}
+        }
+        let (applier, began) = (node.applier.clone(), Instant::now());
+        if let Ok(Some(found)) = tokio::task::spawn_blocking(move || applier.verify()).await {
+            node.drift.report("policy", &found);
+        }
+        node.drift.age();
+        rest = limits::VERIFY.max(began.elapsed() * limits::VERIFY_REST);
     }
 }
 

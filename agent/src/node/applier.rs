@@ -70,6 +70,37 @@ impl Applier {
         Ok(revision)
     }
 
+    /// Holds the kernel's policy tables against the snapshot, and puts them back when they differ; what was found then. Blocks.
+    pub fn verify(&self) -> Option<String> {
+        if self.mesh.index().is_none_or(|index| self.is_in_force(&index).unwrap_or(true)) {
+            return None;
+        }
+        // A revision may have been on its way in: looked at again with nobody changing anything.
+        let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
+        let index = self.mesh.index()?;
+        match self.is_in_force(&index) {
+            Ok(true) => None,
+            Ok(false) => {
+                let revision = index.snapshot().revision;
+                let again = self.kernel.apply(&tables(index.snapshot()), revision);
+                let outcome = again.map_or_else(|e| format!("cannot be put back: {}", Chain(&e)), |()| "put in force again".to_owned());
+                Some(format!("the kernel's policy tables were not those of revision {revision}: {outcome}"))
+            }
+            Err(e) => Some(format!("the kernel's policy tables cannot be read: {}", Chain(&e))),
+        }
+    }
+
+    fn is_in_force(&self, index: &Index) -> Result<bool, weft_kernel::KernelError> {
+        let (mut held, mut wanted) = (self.kernel.glance()?, tables(index.snapshot()));
+        for t in [&mut held, &mut wanted] {
+            t.destinations.sort_unstable();
+            t.externals.sort_unstable();
+            t.ports.sort_unstable();
+            t.grants.sort_unstable();
+        }
+        Ok(held == wanted && self.kernel.state()?.revision() == index.snapshot().revision.0)
+    }
+
     /// False: it is in force already.
     fn put_in_force(&self, envelope: &Envelope) -> Result<bool, String> {
         let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());

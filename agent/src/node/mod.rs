@@ -2,6 +2,7 @@
 
 mod applier;
 pub mod canary;
+mod drift;
 mod host;
 mod plumbing;
 mod revoker;
@@ -9,6 +10,7 @@ mod standing;
 mod thread;
 
 pub use applier::Applier;
+pub use drift::Drift;
 pub use host::NodeHost;
 pub use plumbing::{Namespaces, NodePlumbing, Place};
 pub use revoker::{Ender, Revoker};

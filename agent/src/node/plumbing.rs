@@ -7,7 +7,7 @@ use std::{
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::runtime::Handle;
@@ -17,11 +17,13 @@ use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
 use super::{
     canary,
+    drift::Drift,
     revoker::{self, Ender, Revoker},
     standing::Fault,
 };
 use crate::{
     holder::{Key, Link, Role},
+    limits,
     mesh::{Chain, Mesh},
     proxy::{LocalWorkload, Proxy, Serving, fresh_flow_id},
     warnings::{Topic, Warnings},
@@ -73,6 +75,7 @@ pub struct NodePlumbing {
     pub namespaces: Arc<Namespaces>,
     pub warnings: Arc<Warnings>,
     pub ender: Arc<Ender>,
+    pub drift: Arc<Drift>,
     pub revoker: Revoker,
     pub runtime: Handle,
     /// Where live workloads are kept.
@@ -225,12 +228,20 @@ impl Plumbing for NodePlumbing {
             self.sweep(spec, held)?;
         }
         self.kernel.allow(&enrolment).map_err(|e| Chain(&e).to_string())?;
-        self.kernel.read_back(&enrolment)?;
+        let survey = self.drift.survey(Duration::ZERO)?;
+        self.kernel.read_back(&enrolment, &survey)?;
         canary::prove(&held.place(spec), false).holds()
     }
 
     fn read_back(&self, held: &Held) -> Result<(), String> {
-        self.kernel.read_back(&held.enrolment())
+        self.kernel.read_back(&held.enrolment(), &*self.drift.survey(limits::SURVEY_AGE)?)
+    }
+
+    fn drifted(&self, spec: &Spec, missing: &str, repaired: Result<(), &str>) {
+        match repaired {
+            Ok(()) => self.drift.report("workload", &format!("workload {}: {missing}: enrolled again", spec.uid)),
+            Err(problem) => self.drift.report("workload", &format!("workload {}: {missing}: withdrawn, since it cannot be repaired: {problem}", spec.uid)),
+        }
     }
 
     fn withdraw(&mut self, spec: &Spec, mut held: Held) {

@@ -18,7 +18,9 @@ use weft_ebpf_common::{
 };
 
 use crate::{
-    Diagnostics, FlowRing, KernelError, cgroup, host,
+    Diagnostics, FlowRing, KernelError, cgroup,
+    drift::Given,
+    host,
     links::{self, Target},
     netns::Netns,
     object::{self, GUARDS, NODE_PROGRAMS, Spec},
@@ -59,7 +61,10 @@ pub struct Kernel {
     pub(crate) cgroup_root: PathBuf,
     pub(crate) base_level: u32,
     pub(crate) own_netns: u64,
-    managed: Vec<PathBuf>,
+    pub(crate) options: NodeOptions,
+    /// Cgroup id of the agent itself.
+    pub(crate) exempt: u64,
+    pub(crate) given: Given,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
@@ -91,36 +96,53 @@ impl Kernel {
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let node = Node::check(options)?;
         let pins = Pins::create(&options.bpffs)?;
-        let mut object = object::open(&pins, node.base_level, 0)?;
+        // The first load makes the tables.
+        drop(object::open(&pins, node.base_level, 0)?);
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
-        // First what the programs ask, then the programs.
-        tables.set_managed(&node.managed)?;
-        tables.set_resolvers(&options.resolvers)?;
-        let state = tables.state()?;
-        tables.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
         let kernel = Self {
             pins,
             tables,
             cgroup_root: options.cgroup_root.clone(),
             base_level: node.base_level,
             own_netns,
-            managed: options.managed.clone(),
+            options: options.clone(),
+            exempt: node.own,
+            given: Given::default(),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
         };
+        kernel.put_in_place(&node)?;
+        kernel.drop_stale(&node.managed)?;
+        Ok(kernel)
+    }
+
+    /// Puts back whatever [`Kernel::survey`] misses; what is there is swapped in place, without a gap.
+    pub fn repair(&self) -> Result<(), KernelError> {
+        let node = Node::check(&self.options)?;
+        let _changing = self.change();
+        self.put_in_place(&node)
+    }
+
+    /// First what the programs ask, then the programs.
+    fn put_in_place(&self, node: &Node) -> Result<(), KernelError> {
+        let (t, options) = (&self.tables, &self.options);
+        t.set_managed(&node.managed)?;
+        t.set_resolvers(&options.resolvers)?;
+        let state = t.state()?;
+        t.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
+        let mut object = object::open(&self.pins, node.base_level, 0)?;
         for spec in &GUARDS {
             let program = object::load(&mut object, spec)?;
             for dir in &options.managed {
-                kernel.establish(spec, program, dir, &guard_link(spec, dir)?)?;
+                self.establish(spec, program, dir, &guard_link(spec, dir)?)?;
             }
         }
         for spec in &NODE_PROGRAMS {
             let program = object::load(&mut object, spec)?;
-            kernel.establish(spec, program, &options.cgroup_root, spec.name)?;
+            self.establish(spec, program, &options.cgroup_root, spec.name)?;
         }
-        kernel.drop_stale(&node.managed)?;
-        Ok(kernel)
+        Ok(())
     }
 
     /// What is in force, as the kernel holds it.
@@ -130,19 +152,25 @@ impl Kernel {
 
     /// Every program that should be attached, and whether it is, read back from the kernel.
     pub fn programs(&self) -> Vec<ProgramInfo> {
-        let mut list = Vec::new();
-        for spec in &NODE_PROGRAMS {
-            list.push(self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
-        }
-        for dir in &self.managed {
-            for spec in &GUARDS {
-                list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
-            }
-        }
+        let mut list = self.node_programs();
         for name in self.pins.links().unwrap_or_default() {
             if let Some(cookie) = pins::cookie_of_link(&name) {
                 let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
                 list.push(ProgramInfo { name: object::LOOKUP.name.to_owned(), attached_to: format!("netns {cookie}"), attached });
+            }
+        }
+        list
+    }
+
+    /// Those on cgroups.
+    pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
+        let mut list = Vec::new();
+        for spec in &NODE_PROGRAMS {
+            list.push(self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
+        }
+        for dir in &self.options.managed {
+            for spec in &GUARDS {
+                list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
         }
         list
@@ -174,7 +202,7 @@ impl Kernel {
 
     /// Whether a deny program covers the cgroup already.
     pub(crate) fn is_managed(&self, cgroup: &Path) -> bool {
-        self.managed.iter().any(|dir| cgroup.starts_with(dir))
+        self.options.managed.iter().any(|dir| cgroup.starts_with(dir))
     }
 
     pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
@@ -184,14 +212,16 @@ impl Kernel {
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
-        links::establish(&self.pins, name, spec, program, &Target::Cgroup { path: dir, fd: file.as_fd(), id })
+        links::establish(&self.pins, name, spec, program, &Target::Cgroup { path: dir, fd: file.as_fd(), id })?;
+        self.given.note(&self.pins, name);
+        Ok(())
     }
 
     fn cgroup_program(&self, spec: &Spec, dir: &Path, link: Option<String>) -> ProgramInfo {
         let attached = || -> Option<bool> {
             let file = File::open(dir).ok()?;
             let id = cgroup::id(dir).ok()?;
-            Some(links::is_attached(&self.pins, &link?, &Target::Cgroup { path: dir, fd: file.as_fd(), id }))
+            Some(self.given.holds(&self.pins, &link?, &Target::Cgroup { path: dir, fd: file.as_fd(), id }))
         };
         ProgramInfo { name: spec.name.to_owned(), attached_to: dir.display().to_string(), attached: attached().unwrap_or(false) }
     }

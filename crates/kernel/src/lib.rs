@@ -10,6 +10,7 @@ mod attest;
 pub mod cgroup;
 mod diag;
 mod diagnostics;
+mod drift;
 mod error;
 mod flows;
 mod generation;
@@ -30,6 +31,7 @@ mod uninstall;
 mod workloads;
 
 pub use diagnostics::Diagnostics;
+pub use drift::Survey;
 pub use error::KernelError;
 pub use flows::FlowRing;
 pub use inspect::Pinned;

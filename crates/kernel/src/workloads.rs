@@ -18,7 +18,7 @@ use weft_ebpf_common::{
 use weft_types::ServiceId;
 
 use crate::{
-    Kernel, KernelError, cgroup,
+    Kernel, KernelError, Survey, cgroup,
     kernel::bounded,
     limits::ADDRESSES_MAX,
     links::{self, Target},
@@ -84,10 +84,12 @@ impl Kernel {
             }
             t.workloads.remove(&cgroup)?;
         }
-        let closed = links::is_attached(&self.pins, &lookup_link(cookie), &e.target());
+        let door = lookup_link(cookie);
+        let closed = links::is_attached(&self.pins, &door, &e.target()) && !self.given.was_replaced(&self.pins, &door);
         let mut instance = object::open(&self.pins, self.base_level, cookie)?;
         let program = object::load(&mut instance, &LOOKUP)?;
         links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
+        self.given.note(&self.pins, &lookup_link(cookie));
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
         let entry = NetnsEntry { identity: e.identity.0, workload: e.number, capture_port, pad: [0; 6], own_v4: e.own(true), own_v6: e.own(false) };
         t.netns.put(&cookie, &entry)?;
@@ -140,14 +142,14 @@ impl Kernel {
         Ok(gone)
     }
 
-    /// Reads every entry and link of the workload back from the kernel; the error says what is missing.
-    pub fn read_back(&self, e: &Enrolment<'_>) -> Result<(), String> {
+    /// Reads every entry and link of the workload back from the kernel, and holds it against one look at the node; the error says what is missing.
+    pub fn read_back(&self, e: &Enrolment<'_>, survey: &Survey) -> Result<(), String> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let text = |err: KernelError| err.to_string();
-        if !links::is_attached(&self.pins, &lookup_link(cookie), &e.target()) {
-            return Err(format!("no sk_lookup program is attached to namespace {}", e.netns.path().display()));
+        if !self.given.holds(&self.pins, &lookup_link(cookie), &e.target()) {
+            return Err(format!("no sk_lookup program of ours is attached to namespace {}", e.netns.path().display()));
         }
-        if !t.listeners.keys().map_err(text)?.contains(&cookie) {
+        if !survey.listeners.contains(&cookie) {
             return Err("the tunnel listener is not in LISTENERS".to_owned());
         }
         match t.netns.get(&cookie).map_err(text)? {
@@ -160,14 +162,18 @@ impl Kernel {
                 return Err(format!("address {ip} is not in LOCAL_ADDRS"));
             }
         }
+        let backends = t.local.get(&e.identity.0).map_err(text)?.map(|local| list(&local)).unwrap_or_default();
+        if backends.len() < LOCAL_BACKENDS_MAX && !backends.contains(&e.backend()) {
+            return Err(format!("it is not among the endpoints of service {} in LOCAL", e.identity));
+        }
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
             Some(w) if w == e.workload() => {}
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
-        match self.programs().into_iter().find(|p| !p.attached && !p.attached_to.starts_with("netns ")) {
-            Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
+        match survey.missing.first() {
+            Some(missing) => Err(missing.clone()),
             None => Ok(()),
         }
     }
@@ -247,6 +253,7 @@ impl Kernel {
         }
         t.netns.remove(&cookie)?;
         t.listeners.remove(&cookie)?;
+        self.given.forget(&lookup_link(cookie));
         self.pins.remove_link(&lookup_link(cookie))
     }
 }
