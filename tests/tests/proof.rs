@@ -104,7 +104,7 @@ fn each_workload_is_proven_and_a_broken_one_says_why_not() -> Result<()> {
 
     // The door of the server is taken away: what nobody attested comes in, until the agent has found and repaired it.
     let links = mesh.nodes[0].dir().join("bpf/v1/links");
-    let door = format!("weft_lookup_{}", mesh.status(0)?.workloads.iter().find(|w| w.uid == "server").context("server")?.netns_cookie);
+    let door = format!("lookup-{}", mesh.status(0)?.workloads.iter().find(|w| w.uid == "server").context("server")?.netns_cookie);
     std::fs::remove_file(links.join(&door))
         .with_context(|| format!("{door}: {:?}", std::fs::read_dir(&links).map(|d| d.flatten().map(|e| e.file_name()).collect::<Vec<_>>())))?;
     let (proofs, code) = prove(&mesh)?;
