@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use weft_lab::eventually;
-use weft_tests::{Held, Mesh, MeshOptions, SHOP};
+use weft_tests::{Held, Mesh, MeshOptions, SHOP, Server, probe};
 
 const PORT: u16 = 8080;
 const SOON: Duration = Duration::from_secs(5);
@@ -69,8 +69,11 @@ fn what_was_open_before_enrolment_ends_unless_it_is_granted() -> Result<()> {
     Ok(())
 }
 
+/// By uid: outbound, inbound.
+type Proofs = BTreeMap<String, (Value, Value)>;
+
 /// What `weft status --prove -o json` says of each workload of the first node: (outbound, inbound), and its exit code.
-fn prove(mesh: &Mesh) -> Result<(BTreeMap<String, (Value, Value)>, i32)> {
+fn prove(mesh: &Mesh) -> Result<(Proofs, i32)> {
     let agent = &mesh.agents[0];
     let (weft, socket) = (weft_lab::bin("weft")?.display().to_string(), agent.socket().display().to_string());
     let out = agent.place().output(&[weft.as_str(), "--agent", &socket, "status", "--prove", "-o", "json"], Duration::from_secs(60))?;
@@ -143,4 +146,70 @@ fn a_workload_whose_canary_fails_is_not_enrolled() -> Result<()> {
     // The control differs in the loopback only.
     mesh.pod("client").place().ip("link set lo up")?;
     mesh.settled()
+}
+
+#[test]
+fn drift_is_found_repaired_and_reported() -> Result<()> {
+    let mesh = Mesh::start("drift", &MeshOptions::default())?;
+    let target = mesh.outsider(0, "target")?;
+    let (server, stray) = (Server::start(mesh.pod("server").place(), "near", PORT)?, Server::start(target.place(), "stray", PORT)?);
+    let vip = mesh.vip("shop/server")?.to_string();
+    let client = mesh.pod("client").place();
+    let live = Held::beating(client, &vip, 80)?;
+    let works = |what: &str| {
+        eventually(SOON * 3, what, || {
+            let outcome = probe(client, "tcp", &vip, 80, "again")?;
+            if outcome.ok { Ok(()) } else { bail!("{outcome:?}\n{}", mesh.logs()) }
+        })
+    };
+    let reported = |what: &str| {
+        eventually(SOON * 3, what, || {
+            let warnings = mesh.status(0)?.host_warnings;
+            if warnings.iter().any(|w| w.contains(what)) { Ok(()) } else { bail!("{warnings:?}\n{}", mesh.logs()) }
+        })
+    };
+    works("before anything is touched")?;
+
+    let pinned = mesh.pinned(0)?;
+    assert!(pinned.empty_grants()? > 0);
+    works("the grants are put back")?;
+    reported("policy tables")?;
+
+    assert!(pinned.empty_workloads()? > 0);
+    works("the workloads are put back")?;
+    reported("is not in WORKLOADS")?;
+
+    std::fs::remove_file(mesh.nodes[0].dir().join("bpf/v1/links/weft_connect4"))?;
+    reported("program weft_connect4")?;
+    works("a program is attached again")?;
+    assert!(mesh.status(0)?.programs.iter().all(|p| p.attached));
+
+    // An address that comes and goes is followed.
+    let addresses = |wanted: bool| {
+        eventually(SOON * 2, "the address is followed", || {
+            let status = mesh.status(0)?;
+            let held = status.workloads.iter().any(|w| w.uid == "client" && w.addresses.iter().any(|a| a == "10.77.1.77"));
+            if held == wanted { Ok(()) } else { bail!("{:?}", status.workloads) }
+        })
+    };
+    client.ip("addr add 10.77.1.77/24 dev eth0")?;
+    addresses(true)?;
+    client.ip("addr del 10.77.1.77/24 dev eth0")?;
+    addresses(false)?;
+
+    // What the verdict was for is translated to somebody else: nothing of it arrives there.
+    let rule = format!(
+        "add table ip weft_test; add chain ip weft_test out {{ type nat hook output priority -100; }}; add rule ip weft_test out ip daddr {} tcp dport {PORT} dnat to {}",
+        mesh.pod("server").v4(),
+        target.v4()
+    );
+    client.check(&["nft", &rule], SOON)?;
+    let led_away = probe(client, "tcp", &vip, 80, "led-away")?;
+    assert!(!led_away.ok && !stray.got("led-away"), "{led_away:?}");
+    reported("is translated to")?;
+    client.check(&["nft", "delete table ip weft_test"], SOON)?;
+    works("without the translation")?;
+    assert!(server.got("again") && !server.got("led-away"));
+    assert!(mesh.agents[0].metrics()?.lines().any(|l| l.starts_with("weft_drift_total") && l.contains("policy")));
+    goes_on(&live, "a connection that stood all the while", &mesh)
 }

@@ -11,11 +11,11 @@ use tracing::{debug, warn};
 use weft_ebpf_common::{CANARY_PORT, REASON_UNATTESTED};
 use weft_kernel::{FlowRing, Kernel};
 use weft_telemetry::{Probes, ServeError, Server, render, serve_http};
-use weft_types::Revision;
+use weft_types::{Reason, Revision};
 
 use super::Node;
 use crate::{
-    flows::{Enricher, Known, clock_offset},
+    flows::{Enricher, Known, Record, clock_offset},
     limits,
     mesh::Chain,
     metrics::Gauges,
@@ -52,9 +52,20 @@ fn drain(node: &Node, ring: &mut FlowRing, enricher: &mut Enricher) {
         }
         let index = node.mesh.index_at(Revision(event.revision));
         let record = enricher.record(&event, &Known { index: index.as_deref(), workloads: &workloads, clock_offset });
+        if record.reason == Reason::Translated {
+            translated(node, &record);
+        }
         node.metrics.event(&record);
         node.flows.record(record);
     }
+}
+
+/// Once a workload's service and a while: a client that is led away tries again.
+fn translated(node: &Node, record: &Record) {
+    let source = record.source.as_ref().map_or_else(|| "a workload".to_owned(), |p| p.service.to_string());
+    let to = record.address.map_or_else(|| "an unknown address".to_owned(), |a| a.to_string());
+    node.drift
+        .report_once("translation", &format!("what {source} dialled is translated to {to}:{} in its namespace (nftables or iptables): refused", record.port));
 }
 
 /// The kernel programs' own log, into the agent's.

@@ -45,6 +45,14 @@ impl Drift {
         self.show(&found);
     }
 
+    /// As [`Self::report`], unless the same is still shown.
+    pub fn report_once(&self, what: &'static str, text: &str) {
+        let known = self.found.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(_, shown)| shown.ends_with(text));
+        if !known {
+            self.report(what, text);
+        }
+    }
+
     /// What is older than [`limits::DRIFT_SHOWN`] is no warning any more.
     pub fn age(&self) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,6 +27,7 @@ use crate::{
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
+    takeover::{Programs, Waiting},
 };
 
 /// What a node is, seen from the kernel.
@@ -68,6 +69,7 @@ pub struct Kernel {
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
+    pub(crate) waiting: Mutex<Option<Waiting>>,
 }
 
 pub(crate) struct Tables {
@@ -90,14 +92,18 @@ pub(crate) struct Tables {
 }
 
 impl Kernel {
-    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap.
+    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap. Where programs of
+    /// another ABI version are in force they stay so until [`Kernel::take_over`].
     ///
     /// Blocks for some hundred milliseconds.
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let node = Node::check(options)?;
         let pins = Pins::create(&options.bpffs)?;
-        // The first load makes the tables.
-        drop(object::open(&pins, node.base_level, 0)?);
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
+        let mut object = object::open(&pins, node.base_level, 0)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
         let kernel = Self {
@@ -111,9 +117,14 @@ impl Kernel {
             given: Given::default(),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
+            waiting: Mutex::default(),
         };
-        kernel.put_in_place(&node)?;
-        kernel.drop_stale(&node.managed)?;
+        kernel.set_node(&node)?;
+        let programs = Programs::load(&mut object)?;
+        match former {
+            None => kernel.attach(&programs)?,
+            Some(former) => *kernel.waiting() = Some(Waiting::new(former, programs)),
+        }
         Ok(kernel)
     }
 
@@ -121,28 +132,18 @@ impl Kernel {
     pub fn repair(&self) -> Result<(), KernelError> {
         let node = Node::check(&self.options)?;
         let _changing = self.change();
-        self.put_in_place(&node)
+        self.set_node(&node)?;
+        let mut object = object::open(&self.pins, node.base_level, 0)?;
+        self.attach(&Programs::load(&mut object)?)
     }
 
-    /// First what the programs ask, then the programs.
-    fn put_in_place(&self, node: &Node) -> Result<(), KernelError> {
+    /// What the programs ask of the node, before there are programs.
+    fn set_node(&self, node: &Node) -> Result<(), KernelError> {
         let (t, options) = (&self.tables, &self.options);
         t.set_managed(&node.managed)?;
         t.set_resolvers(&options.resolvers)?;
         let state = t.state()?;
-        t.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
-        let mut object = object::open(&self.pins, node.base_level, 0)?;
-        for spec in &GUARDS {
-            let program = object::load(&mut object, spec)?;
-            for dir in &options.managed {
-                self.establish(spec, program, dir, &guard_link(spec, dir)?)?;
-            }
-        }
-        for spec in &NODE_PROGRAMS {
-            let program = object::load(&mut object, spec)?;
-            self.establish(spec, program, &options.cgroup_root, spec.name)?;
-        }
-        Ok(())
+        t.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: self.exempt, ..state })
     }
 
     /// What is in force, as the kernel holds it.
@@ -209,6 +210,18 @@ impl Kernel {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn attach(&self, programs: &Programs) -> Result<(), KernelError> {
+        for (spec, program) in &programs.guards {
+            for dir in &self.options.managed {
+                self.establish(spec, program.as_fd(), dir, &guard_link(spec, dir)?)?;
+            }
+        }
+        for (spec, program) in &programs.node {
+            self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
+        }
+        self.drop_stale()
+    }
+
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
@@ -227,7 +240,9 @@ impl Kernel {
     }
 
     /// Guards and table entries of subtrees that the configuration no longer names, or that were made anew.
-    fn drop_stale(&self, managed: &[u64]) -> Result<(), KernelError> {
+    fn drop_stale(&self) -> Result<(), KernelError> {
+        let id = |dir: &PathBuf| cgroup::id(dir).map_err(KernelError::cgroup(dir));
+        let managed = self.options.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         for name in self.pins.links()? {
             if let Some(id) = name.strip_prefix("guard_").and_then(|n| n.rsplit_once('-')).and_then(|(_, id)| id.parse().ok())
                 && !managed.contains(&id)

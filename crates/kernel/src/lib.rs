@@ -27,6 +27,7 @@ mod pins;
 mod sockets;
 mod sys;
 mod table;
+mod takeover;
 mod uninstall;
 mod workloads;
 

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{KernelError, object::Spec, pins::Pins, sys};
+use crate::{KernelError, netns::Netns, object::Spec, pins::Pins, sys};
 
 /// What a link hangs on, and how the kernel names it.
 pub(crate) enum Target<'a> {
@@ -14,7 +14,11 @@ pub(crate) enum Target<'a> {
     Netns { path: &'a Path, fd: BorrowedFd<'a>, inode: u64 },
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    pub(crate) fn of(netns: &'a Netns) -> Self {
+        Self::Netns { path: netns.path(), fd: netns.as_fd(), inode: netns.inode() }
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Cgroup { path, .. } | Self::Netns { path, .. } => path,

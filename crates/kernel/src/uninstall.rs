@@ -19,13 +19,9 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
     let mut detached = 0;
     for entry in fs::read_dir(bpffs).map_err(failed(bpffs))? {
         let version = entry.map_err(failed(bpffs))?.path();
-        if !is_version(&version) {
-            continue;
+        if pins::is_version(&version) {
+            detached += pins::remove(&version).map_err(failed(&version))?;
         }
-        // Programs first: one that outlived its tables would refuse everything.
-        detached += empty(&version.join("links")).map_err(failed(&version))?;
-        empty(&version.join("maps")).map_err(failed(&version))?;
-        fs::remove_dir(&version).map_err(failed(&version))?;
     }
     if bpffs != Path::new("/sys/fs/bpf") && is_mount(bpffs).map_err(failed(bpffs))? && is_bare(bpffs).map_err(failed(bpffs))? {
         unmount(bpffs, UnmountFlags::empty()).map_err(|e| failed(bpffs)(e.into()))?;
@@ -36,26 +32,6 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
         Err(e) => Err(failed(bpffs)(e)),
         Ok(()) => Ok(detached),
     }
-}
-
-/// `v<number>`
-fn is_version(path: &Path) -> bool {
-    path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix('v')).is_some_and(|n| n.parse::<u32>().is_ok())
-}
-
-/// Removes a directory of pins; returns how many there were.
-fn empty(dir: &Path) -> io::Result<usize> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other?,
-    };
-    let mut count = 0;
-    for entry in entries {
-        fs::remove_file(entry?.path())?;
-        count += 1;
-    }
-    fs::remove_dir(dir)?;
-    Ok(count)
 }
 
 /// Nothing but the two files that the kernel puts into every bpf file system.
@@ -73,13 +49,6 @@ fn is_mount(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_directories_of_a_version_are_ours() {
-        for (name, ours) in [("v1", true), ("v12", true), ("v", false), ("vx", false), ("maps", false), ("1", false)] {
-            assert_eq!(is_version(&Path::new("/b").join(name)), ours, "{name}");
-        }
-    }
 
     #[test]
     fn what_is_no_bpf_file_system_is_left_alone() {

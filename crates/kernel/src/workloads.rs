@@ -7,7 +7,7 @@
 use std::{
     io,
     net::IpAddr,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
 };
 
@@ -63,10 +63,6 @@ impl Enrolment<'_> {
     fn workload(&self) -> Workload {
         Workload { identity: self.identity.0, workload: self.number, netns: self.netns.cookie() }
     }
-
-    fn target(&self) -> Target<'_> {
-        Target::Netns { path: self.netns.path(), fd: self.netns.as_fd(), inode: self.netns.inode() }
-    }
 }
 
 impl Kernel {
@@ -85,11 +81,10 @@ impl Kernel {
             t.workloads.remove(&cgroup)?;
         }
         let door = lookup_link(cookie);
-        let closed = links::is_attached(&self.pins, &door, &e.target()) && !self.given.was_replaced(&self.pins, &door);
+        let closed = links::is_attached(&self.pins, &door, &Target::of(e.netns)) && !self.given.was_replaced(&self.pins, &door);
         let mut instance = object::open(&self.pins, self.base_level, cookie)?;
         let program = object::load(&mut instance, &LOOKUP)?;
-        links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
-        self.given.note(&self.pins, &lookup_link(cookie));
+        self.lookup(e.netns, program)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
         let entry = NetnsEntry { identity: e.identity.0, workload: e.number, capture_port, pad: [0; 6], own_v4: e.own(true), own_v6: e.own(false) };
         t.netns.put(&cookie, &entry)?;
@@ -146,7 +141,8 @@ impl Kernel {
     pub fn read_back(&self, e: &Enrolment<'_>, survey: &Survey) -> Result<(), String> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let text = |err: KernelError| err.to_string();
-        if !self.given.holds(&self.pins, &lookup_link(cookie), &e.target()) {
+        let waiting = self.is_waiting();
+        if !waiting && !self.given.holds(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Err(format!("no sk_lookup program of ours is attached to namespace {}", e.netns.path().display()));
         }
         if !survey.listeners.contains(&cookie) {
@@ -253,8 +249,7 @@ impl Kernel {
         }
         t.netns.remove(&cookie)?;
         t.listeners.remove(&cookie)?;
-        self.given.forget(&lookup_link(cookie));
-        self.pins.remove_link(&lookup_link(cookie))
+        self.drop_lookup(cookie)
     }
 }
 
@@ -277,6 +272,8 @@ fn set(local: &mut LocalBackends, backends: &[LocalBackend]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     fn backend(netns: u64) -> LocalBackend {

@@ -8,6 +8,10 @@ use crate::{addr::Addr, limits::LOCAL_BACKENDS_MAX};
 /// Version of everything in this module.
 pub const ABI_VERSION: u32 = 1;
 
+/// Tables that hold what nobody could fill again, since it happened: handshakes under way and what is known of sockets. Each with the version that
+/// last changed its layout: programs of two ABI versions share the tables on which they agree.
+pub const CARRIED: [(&str, u32); 3] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1)];
+
 pub const PROTO_TCP: u8 = 6;
 pub const PROTO_UDP: u8 = 17;
 
@@ -308,6 +312,9 @@ pub const REASON_NO_SNAPSHOT: u8 = 19;
 pub const REASON_UNATTESTED: u8 = 20;
 /// The kernel refused a helper that the verdict depends on.
 pub const REASON_INTERNAL: u8 = 21;
+
+/// Somebody translated the packet's destination after the verdict.
+pub const REASON_TRANSLATED: u8 = 23;
 
 /// Indices of `COUNTERS` (per CPU).
 pub const COUNT_FLOW_LOST: u32 = 0;
