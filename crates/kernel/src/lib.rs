@@ -2,7 +2,7 @@
 //!
 //! It loads and pins the kernel programs, enrols workloads, puts revisions in force and reads back what really is. It decides nothing:
 //! verdicts are the programs' (`ebpf/`), the tables come from `weft-policy`. All methods of [`Kernel`] block, most of them briefly;
-//! [`Kernel::open`], [`Kernel::enrol`] and [`Kernel::apply`] for up to some hundred milliseconds.
+//! [`Kernel::open`], [`Kernel::gate`] and [`Kernel::apply`] for up to some hundred milliseconds.
 
 mod adopt;
 mod apply;

@@ -79,20 +79,20 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         return refuse(&mut seen, REASON_PROTOCOL);
     }
     let Some(netns) = netns else { return refuse(&mut seen, REASON_NO_CAPTURE) };
+    let canary = port == CANARY_PORT && (dialled == CANARY_V4 || dialled == CANARY_V6);
     if dialled.is_loopback() || dialled.is_unspecified() {
         return PASS;
     }
     let mut j = Judgement { service_port: port, target_port: port, ..Judgement::default() };
-    let canary = port == CANARY_PORT && (dialled == CANARY_V4 || dialled == CANARY_V6);
     let way = if port != TUNNEL_PORT && (dialled == netns.own_v4 || dialled == netns.own_v6) {
         j.reason = u32::from(REASON_LOCAL);
         Way { path: PATH_LOCAL, netns: cookie, to: dialled, port }
-    } else if canary && netns.capture_port != 0 {
-        j.reason = u32::from(REASON_LOCAL);
-        captured(&dialled, cookie, netns)
     } else if is_resolver(&dialled, port) {
         j.reason = u32::from(REASON_RESOLVER);
         Way { path: PATH_RESOLVER, netns: 0, to: dialled, port }
+    } else if canary && netns.capture_port != 0 {
+        j.reason = u32::from(REASON_LOCAL);
+        captured(&dialled, cookie, netns)
     } else {
         if revision == 0 {
             return refuse(&mut seen, REASON_NO_SNAPSHOT);
