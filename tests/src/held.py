@@ -42,7 +42,7 @@ else:
 while True:
     for key in list(poll.get_map().values()) if beat else ():
         try:
-            key.fileobj.sendall(b".")
+            key.fileobj.sendall(b".\n")
         except OSError as e:
             ended(key.fileobj, e.errno)
     time.sleep(0.25 if beat else 0)

@@ -106,7 +106,9 @@ impl Kernel {
                     let owner: Option<SocketOwner> = stored(&listed, owners);
                     let arriving = protocol == PROTO_TCP && listed.state == diag::SYN_RECV;
                     if arriving && record.is_none() {
-                        record = t.attestations.get(&arriving_as(&listed, cookie)).ok().flatten();
+                        // As the accepted socket will have it.
+                        let found = t.attestations.get(&arriving_as(&listed, cookie)).ok().flatten();
+                        record = found.map(|r| Attestation { side: SIDE_SERVER, ..r });
                     }
                     let accepted_by_agent = record.is_some_and(|r| r.path == PATH_CAPTURED && r.side == SIDE_SERVER);
                     let exempt = (exempt != 0 && listed.cgroup == exempt) || owner.is_some_and(|o| o.class == CLASS_EXEMPT) || accepted_by_agent;

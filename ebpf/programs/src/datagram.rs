@@ -130,7 +130,8 @@ fn translated(ctx: &SkBuffContext, sk: *mut bpf_sock, r: &Attestation, to: &Addr
     // SAFETY: fields of a full socket, in single loads.
     let same = unsafe {
         let there = if to.is_v4() { Addr::from_v4_be((*sk).dst_ip4) } else { read_ip6((&raw const (*sk).dst_ip6).cast()) };
-        there == *to && u16::from_be((*sk).dst_port) == port
+        // Before Linux 5.18 the port could be loaded as a whole word only; the word is zero behind it ever since.
+        there == *to && u16::from_be((&raw const (*sk).dst_port).cast::<u32>().read_volatile() as u16) == port
     };
     if !same {
         let seen = Seen { flow: r.flow, netns: 0, source: r.source, revision: r.revision, addr: to, port, proto: PROTO_TCP, path: 0, with_task: false };
