@@ -148,22 +148,24 @@ impl NodePlumbing {
     }
 
     /// Ends what was open before the workload was gated and is not approved now. Where the kernel cannot, the workload is not enrolled.
-    fn sweep(&self, spec: &Spec, held: &Held) -> Result<(), String> {
+    /// One that has been enrolled all along (`was_open` is false) loses only what is not granted any more: its agent may have ended in between.
+    fn sweep(&self, spec: &Spec, held: &Held, was_open: bool) -> Result<(), String> {
         let (place, index) = (held.place(spec), self.mesh.index());
         let standing = self.ender.at_enrolment(held.identity, index.as_deref());
         let adopted = |s: &LiveSocket| {
             let record = standing.approve(s).map(|record| Attestation { flow: fresh_flow_id().0, ..record });
             record.is_some_and(|record| self.kernel.adopt(&held.cgroup, s, &record).unwrap_or(false))
         };
-        let found = self.kernel.end_sockets(&held.netns, |s| standing.at_enrolment(s).is_some() && !adopted(s)).map_err(|e| Chain(&e).to_string())?;
-        self.ender.report(&place, &found, |s| standing.at_enrolment(s).unwrap_or(Fault::Unattested));
+        let fault = |s: &LiveSocket| if was_open { standing.at_enrolment(s) } else { standing.under_revision(s) };
+        let found = self.kernel.end_sockets(&held.netns, |s| fault(s).is_some() && !adopted(s)).map_err(|e| Chain(&e).to_string())?;
+        self.ender.report(&place, &found, |s| fault(s).unwrap_or(Fault::Unattested));
         if !found.ended.is_empty() {
             let first = &found.ended[0];
-            warn!(workload = %spec.uid, ended = found.ended.len(), first = %format!("{} → {}", first.local, first.remote), "sockets from before the enrolment have been ended");
+            warn!(workload = %spec.uid, ended = found.ended.len(), first = %format!("{} → {}", first.local, first.remote), "sockets that may not go on have been ended");
         }
         match found.left.first() {
-            None => Ok(()),
-            Some((socket, why)) => Err(format!("{}: start it after the agent or its guard", revoker::left(&place, socket, why))),
+            Some((socket, why)) if was_open => Err(format!("{}: start it after the agent or its guard", revoker::left(&place, socket, why))),
+            _ => Ok(()),
         }
     }
 
@@ -226,8 +228,8 @@ impl Plumbing for NodePlumbing {
         let was_open = self.kernel.gate(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
         // Until this version's programs are in force, the former ones judge; what they allowed stands.
         let waiting = self.kernel.is_waiting();
-        if was_open && !waiting {
-            self.sweep(spec, held)?;
+        if !waiting && (was_open || changed) {
+            self.sweep(spec, held, was_open)?;
         }
         self.kernel.allow(&enrolment).map_err(|e| Chain(&e).to_string())?;
         let survey = self.drift.survey(Duration::ZERO)?;
