@@ -164,6 +164,9 @@ impl Finder<'_> {
                 self.problem(format!("workload {name}: it is not proven that {what}: {}", canary.problem));
             }
         }
+        if let Some(why) = &w.enforced_why {
+            self.warning(format!("workload {name} is enforced at its sockets only: {why}"));
+        }
     }
 
     fn svid(&mut self, name: &str, w: &WorkloadView) {

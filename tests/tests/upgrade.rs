@@ -1,60 +1,13 @@
 //! An agent of another ABI version takes over, and gives back: nothing is reset, nothing opens, and no connect fails. Run by `cargo xtask test
 //! upgrade`, which builds that agent.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
-use weft_lab::{Inventory, Proc, bin, eventually};
-use weft_tests::{Mesh, MeshOptions, SETTLE, Server, probe};
+use anyhow::{Context as _, Result, ensure};
+use weft_lab::{Inventory, bin, eventually};
+use weft_tests::{Loads, Mesh, MeshOptions, SETTLE, Server, probe};
 
 const PORT: u16 = 8080;
-/// Until a file is there: dials again and again, and counts what came of it.
-const DIAL: &str = r#"
-import json, os, socket, sys
-host, port, stop = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-said = {"ok": 0, "failed": 0, "error": ""}
-while not os.path.exists(stop):
-    try:
-        s = socket.create_connection((host, port), 20)
-        s.sendall(b"dial\n")
-        assert s.recv(200).endswith(b" dial\n"), "wrong answer"
-        s.close()
-        said["ok"] += 1
-    except Exception as e:
-        said["failed"] += 1
-        said["error"] = repr(e)
-print(json.dumps(said), flush=True)
-"#;
-/// Until a file is there: asks over one connection and wants each answer, and the same peer, each time.
-const KEEP: &str = r#"
-import json, os, socket, sys, time
-host, port, stop = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-said = {"ok": 0, "failed": 0, "error": ""}
-try:
-    s = socket.create_connection((host, port), 20)
-    peer, f = s.getpeername(), s.makefile("rb")
-    print("kept", flush=True)
-    while not os.path.exists(stop):
-        line = b"keep %d\n" % said["ok"]
-        s.sendall(line)
-        assert f.readline().endswith(b" " + line), "wrong answer"
-        assert s.getpeername() == peer, s.getpeername()
-        said["ok"] += 1
-        time.sleep(0.005)
-except Exception as e:
-    said["failed"] += 1
-    said["error"] = repr(e)
-print(json.dumps(said), flush=True)
-"#;
-
-#[derive(Debug, Deserialize)]
-struct Said {
-    ok: u32,
-    failed: u32,
-    error: String,
-}
-
 #[test]
 fn an_agent_of_another_abi_takes_over_and_gives_back_under_load() -> Result<()> {
     let other = std::env::var("WEFT_OTHER_AGENT").context("WEFT_OTHER_AGENT is not set: this test is run by `cargo xtask test upgrade`")?;
@@ -63,17 +16,13 @@ fn an_agent_of_another_abi_takes_over_and_gives_back_under_load() -> Result<()> 
     let (before, _held) = (mesh.lab.before().clone(), mesh.lab.hold()?);
     let _servers = [Server::start(mesh.pod("server").place(), "near", PORT)?, Server::start(mesh.pod("far").place(), "far", PORT)?];
     let (near, far) = (mesh.pod("server").v4().to_string(), mesh.vip("shop/far")?.to_string());
-    let stop = mesh.lab.work().join("stop");
-    let start = |who: &str, name: &str, script: &str, to: &str, port: u16| -> Result<Proc> {
-        let (port, stop) = (port.to_string(), stop.display().to_string());
-        Ok(mesh.pod(who).place().spawn(name, &["python3", "-u", "-c", script, to, &port, &stop])?)
-    };
-    let mut keepers = [start("client", "keep-near", KEEP, &near, PORT)?, start("client", "keep-far", KEEP, &far, 80)?];
-    for keeper in &mut keepers {
-        keeper.wait_for_log("kept", SETTLE)?;
-    }
-    let dialers = [start("client", "dial-near", DIAL, &near, PORT)?, start("client", "dial-far", DIAL, &far, 80)?];
-    let outcast = start("stranger", "dial-denied", DIAL, &near, PORT)?;
+    let (client, stranger) = (mesh.pod("client").place(), mesh.pod("stranger").place());
+    let mut loads = Loads::new(mesh.lab.work());
+    loads.keep("keep-near", client, &near, PORT, 20)?;
+    loads.keep("keep-far", client, &far, 80, 20)?;
+    loads.dial("dial-near", client, &near, PORT)?;
+    loads.dial("dial-far", client, &far, 80)?;
+    loads.dial("dial-denied", stranger, &near, PORT)?;
 
     let bpffs = mesh.nodes[0].dir().join("bpf");
     let first = versions(&bpffs)?;
@@ -85,15 +34,15 @@ fn an_agent_of_another_abi_takes_over_and_gives_back_under_load() -> Result<()> 
     assert_eq!(versions(&bpffs)?, first);
     judged_well(&mesh, &near)?;
 
-    std::fs::write(&stop, "")?;
-    for mut load in keepers.into_iter().chain(dialers) {
-        let said = end(&mut load)?;
-        assert!(said.ok > 50 && said.failed == 0, "{load:?}: {said:?}\n{}", mesh.logs());
+    // Every connection is asked again behind the last change.
+    thread::sleep(Duration::from_millis(1500));
+    for (name, seen) in loads.end()? {
+        match name.as_str() {
+            "dial-denied" => assert!(seen.ok == 0 && seen.ended > 50 && seen.error.contains("PermissionError"), "{seen:?}"),
+            _ => assert!(seen.is_whole() && seen.ok > 50, "{name}: {seen:?}\n{}", mesh.logs()),
+        }
     }
-    let mut outcast = outcast;
-    let said = end(&mut outcast)?;
-    assert!(said.ok == 0 && said.failed > 50 && said.error.contains("PermissionError"), "{said:?}");
-    drop((_servers, outcast));
+    drop(_servers);
     drop(mesh);
     Inventory::take().same_as(&before).map_err(anyhow::Error::msg)
 }
@@ -118,11 +67,4 @@ fn versions(bpffs: &Path) -> Result<Vec<String>> {
     let mut names: Vec<_> = std::fs::read_dir(bpffs)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
     names.retain(|name| name.starts_with('v'));
     Ok(names)
-}
-
-fn end(load: &mut Proc) -> Result<Said> {
-    load.wait(Duration::from_secs(30))?;
-    let log = load.log();
-    let Some(line) = log.lines().find(|l| l.starts_with('{')) else { bail!("it said {log:?}") };
-    Ok(serde_json::from_str(line)?)
 }

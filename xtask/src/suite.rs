@@ -64,6 +64,13 @@ const SUITES: &[Suite] = &[
         run: |run| upgrade::run(run.args),
         default: true,
     },
+    Suite {
+        name: "faults",
+        what: "a thousand live connections while something happens to the agent",
+        needs: PRIVILEGED,
+        run: |run| one_test("faults", run.args),
+        default: true,
+    },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "mutations",
@@ -193,8 +200,15 @@ fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
     all
 }
 
+/// A test program that is a suite of its own, with what it prints.
+fn one_test(name: &str, args: &[String]) -> Result<()> {
+    weft_host::ensure(PACKAGES)?;
+    demo::build()?;
+    process::run(process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]).args(args).args(["--", "--nocapture"]))
+}
+
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["upgrade"];
+const ELSEWHERE: &[&str] = &["faults", "upgrade"];
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 fn test_names(dir: &Path) -> Result<Vec<String>> {

@@ -14,13 +14,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    thread::{CapabilitySet, CapabilitySets, set_capabilities},
+};
 use socket2::{Domain, Socket, Type};
 use weft_ebpf_common::{CANARY_PORT, CANARY_V4, CANARY_V6};
 use weft_kernel::{cgroup, netns::Netns};
 
 use super::plumbing::Place;
 use crate::{limits, proxy::answer_of};
+
+/// What the two processes say to each other.
+const READY: &str = "ready\n";
+const GO: &str = "go\n";
 
 /// What the canary found; an error says why it does not hold.
 #[derive(Clone, Debug)]
@@ -73,19 +80,26 @@ fn asked_from_inside(place: &Place) -> io::Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let below = enter(&place.cgroup, child.id());
-    let answer = below.as_ref().map_or_else(|e| Err(io::Error::new(e.kind(), e.to_string())), |_| answer_of_child(&mut child));
+    let answer = answer_of_child(&mut child, &place.cgroup);
     let _ = child.kill();
     let _ = child.wait();
     answer
 }
 
-fn answer_of_child(child: &mut Child) -> io::Result<String> {
-    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"go\n"))?;
+fn answer_of_child(child: &mut Child, cgroup: &Path) -> io::Result<String> {
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(io::ErrorKind::BrokenPipe.into()) };
+    let mut said = BufReader::new(stdout).take(limits::CANARY_ANSWER_MAX_BYTES);
+    let mut ready = String::new();
+    said.read_line(&mut ready)?;
+    if ready != READY {
+        return Err(io::Error::other("its process cannot enter the namespace"));
+    }
+    let _below = enter(cgroup, child.id())?;
+    stdin.write_all(GO.as_bytes())?;
     ended(child)?;
-    let mut text = String::new();
-    child.stdout.take().map_or(Ok(0), |out| out.take(limits::CANARY_ANSWER_MAX_BYTES).read_to_string(&mut text))?;
-    Ok(text)
+    let mut answers = String::new();
+    said.read_to_string(&mut answers)?;
+    Ok(answers)
 }
 
 /// Moves the process into the cgroup, or into one below it where the kernel wants processes in leaves only.
@@ -121,19 +135,35 @@ fn ended(child: &mut Child) -> io::Result<()> {
     Ok(())
 }
 
-/// The process in the workload's cgroup: waits until it is there, then prints one line a family.
+/// The process in the workload's cgroup. It enters the namespace and gives all capabilities up before it is moved there, waits for that, and prints
+/// one line a family. Ends the process.
 pub fn dial(netns: &Path, families: &[String]) -> anyhow::Result<()> {
-    let mut go = String::new();
-    BufReader::new(io::stdin()).read_line(&mut go)?;
-    anyhow::ensure!(go == "go\n", "nobody waits for the answer");
     let netns = Netns::open(netns)?;
     netns.run(|| {
-        for family in families {
-            let to = if family == "IPv4" { IpAddr::from(CANARY_V4) } else { IpAddr::from(CANARY_V6) };
-            println!("{family} {}", ask(SocketAddr::new(to, CANARY_PORT)).unwrap_or_else(|e| e.to_string().replace('\n', " ")));
-        }
+        // Nobody comes back from here: without capabilities there is no way into another namespace.
+        std::process::exit(match answers(families) {
+            Ok(()) => 0,
+            Err(_) => 2,
+        })
     })?;
     Ok(())
+}
+
+fn answers(families: &[String]) -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    print!("{READY}");
+    io::stdout().flush()?;
+    let mut go = String::new();
+    io::stdin().read_line(&mut go)?;
+    if go != GO {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    for family in families {
+        let to = if family == "IPv4" { IpAddr::from(CANARY_V4) } else { IpAddr::from(CANARY_V6) };
+        println!("{family} {}", ask(SocketAddr::new(to, CANARY_PORT)).unwrap_or_else(|e| e.to_string().replace('\n', " ")));
+    }
+    io::stdout().flush()
 }
 
 fn ask(to: SocketAddr) -> io::Result<String> {

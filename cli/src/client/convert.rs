@@ -47,6 +47,8 @@ pub(super) fn workload(w: agent::Workload, node: &str) -> WorkloadView {
         problem: w.problem,
         svid_not_after: Stamp::seconds(w.svid_not_after),
         proof: None,
+        enforced: some(w.enforced),
+        enforced_why: some(w.enforced_why),
     }
 }
 

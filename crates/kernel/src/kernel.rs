@@ -1,19 +1,22 @@
 //! The node's kernel side as one object: opened once, it loads or adopts what is pinned and keeps it attached.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     net::SocketAddr,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED,
-    Destination, DestinationKey, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State,
-    TupleKey, Workload,
+    COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry,
+    Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -23,7 +26,7 @@ use crate::{
     host,
     links::{self, Target},
     netns::Netns,
-    object::{self, GUARDS, NODE_PROGRAMS, Spec},
+    object::{self, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
@@ -66,6 +69,12 @@ pub struct Kernel {
     /// Cgroup id of the agent itself.
     pub(crate) exempt: u64,
     pub(crate) given: Given,
+    /// `weft_veth`, loaded once for all devices.
+    pub(crate) veth: OwnedFd,
+    /// By namespace cookie: the host's ends that are watched, or why there are none.
+    pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
+    /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
+    families: AtomicBool,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
@@ -83,6 +92,7 @@ pub(crate) struct Tables {
     pub(crate) grants: Table<GrantKey, Grant>,
     pub(crate) local: Table<u32, LocalBackends>,
     pub(crate) local_addrs: Table<Addr, LocalAddr>,
+    pub(crate) devices: Table<u32, Device>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
     pub(crate) owners: Table<u32, SocketOwner>,
@@ -106,6 +116,7 @@ impl Kernel {
         let mut object = object::open(&pins, node.base_level, 0)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
+        let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
         let kernel = Self {
             pins,
             tables,
@@ -115,6 +126,9 @@ impl Kernel {
             options: options.clone(),
             exempt: node.own,
             given: Given::default(),
+            veth,
+            veths: Mutex::default(),
+            families: AtomicBool::new(false),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
             waiting: Mutex::default(),
@@ -163,7 +177,7 @@ impl Kernel {
         list
     }
 
-    /// Those on cgroups.
+    /// Those that are no single workload's.
     pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
         let mut list = Vec::new();
         for spec in &NODE_PROGRAMS {
@@ -173,6 +187,10 @@ impl Kernel {
             for spec in &GUARDS {
                 list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
+        }
+        if self.families.load(Ordering::Relaxed) {
+            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
+            list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
         }
         list
     }
@@ -186,6 +204,8 @@ impl Kernel {
             ("lookup_passed", COUNT_LOOKUP_PASSED),
             ("egress_refused", COUNT_EGRESS_REFUSED),
             ("guard_refused", COUNT_GUARD_REFUSED),
+            ("packet_refused", COUNT_PACKET_REFUSED),
+            ("packet_untold", COUNT_PACKET_UNTOLD),
         ];
         named.into_iter().filter_map(|(name, index)| Some((name, percpu::sum(self.tables.counters.fd(), index).ok()?))).collect()
     }
@@ -219,6 +239,11 @@ impl Kernel {
         for (spec, program) in &programs.node {
             self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
         }
+        if let Some(program) = &programs.families {
+            let attached = links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook);
+            self.families.store(attached.is_ok(), Ordering::Relaxed);
+        }
+        self.adopt_devices()?;
         self.drop_stale()
     }
 
@@ -272,6 +297,7 @@ impl Tables {
             grants: Table::open(pins, "GRANTS")?,
             local: Table::open(pins, "LOCAL")?,
             local_addrs: Table::open(pins, "LOCAL_ADDRS")?,
+            devices: Table::open(pins, "DEVICES")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
             socks: Table::open(pins, "SOCKS")?,
             owners: Table::open(pins, "OWNERS")?,

@@ -24,11 +24,13 @@ pub mod netns;
 mod object;
 mod percpu;
 mod pins;
+mod rtnl;
 mod sockets;
 mod sys;
 mod table;
 mod takeover;
 mod uninstall;
+mod veth;
 mod workloads;
 
 pub use diagnostics::Diagnostics;

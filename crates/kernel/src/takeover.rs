@@ -3,29 +3,35 @@
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
     sync::{MutexGuard, PoisonError},
 };
 
 use aya::Ebpf;
 
 use crate::{
-    Kernel, KernelError, links,
+    Kernel, KernelError, host, links,
     links::Target,
     netns::Netns,
-    object::{self, GUARDS, LOOKUP, NODE_PROGRAMS, Spec},
+    object::{self, FAMILIES, GUARDS, LOOKUP, NODE_PROGRAMS, Spec},
     pins::{Pins, cookie_of_link, lookup_link},
+    veth::index_of_link,
 };
 
 /// The programs of this version, in the kernel but attached to nothing yet.
 pub(crate) struct Programs {
     pub(crate) guards: Vec<(Spec, OwnedFd)>,
     pub(crate) node: Vec<(Spec, OwnedFd)>,
+    /// Where the kernel has such a hook.
+    pub(crate) families: Option<OwnedFd>,
 }
 
 impl Programs {
     pub(crate) fn load(object: &mut Ebpf) -> Result<Self, KernelError> {
         let mut all = |specs: &[Spec]| -> Result<Vec<_>, KernelError> { specs.iter().map(|spec| Ok((*spec, owned(object::load(object, spec)?)?))).collect() };
-        Ok(Self { guards: all(&GUARDS)?, node: all(&NODE_PROGRAMS)? })
+        let (guards, node) = (all(&GUARDS)?, all(&NODE_PROGRAMS)?);
+        let families = if host::lsm_asks_programs().is_ok() { object::load(object, &FAMILIES).and_then(owned).ok() } else { None };
+        Ok(Self { guards, node, families })
     }
 }
 
@@ -34,11 +40,13 @@ pub(crate) struct Waiting {
     former: Pins,
     programs: Programs,
     lookups: Vec<(Netns, OwnedFd)>,
+    /// Host's ends of veths.
+    pub(crate) devices: Vec<(u32, PathBuf)>,
 }
 
 impl Waiting {
     pub(crate) fn new(former: Pins, programs: Programs) -> Self {
-        Self { former, programs, lookups: Vec::new() }
+        Self { former, programs, lookups: Vec::new(), devices: Vec::new() }
     }
 }
 
@@ -54,6 +62,9 @@ impl Kernel {
         let _changing = self.change();
         let Some(waiting) = self.waiting().take() else { return Ok(false) };
         self.pins.inherit(&waiting.former)?;
+        for (index, name) in &waiting.devices {
+            self.attach_device(*index, name)?;
+        }
         self.attach(&waiting.programs)?;
         for (netns, program) in &waiting.lookups {
             self.attach_lookup(netns, program.as_fd())?;
@@ -98,7 +109,13 @@ impl Kernel {
         for name in self.pins.links()? {
             let known = match cookie_of_link(&name) {
                 Some(cookie) => enrolled.contains(&cookie),
-                None => NODE_PROGRAMS.iter().any(|s| s.name == name) || GUARDS.iter().any(|s| name.rsplit_once('-').is_some_and(|(n, _)| n == s.name)),
+                // Devices are swept by their own table.
+                None => {
+                    name == FAMILIES.name
+                        || index_of_link(&name).is_some()
+                        || NODE_PROGRAMS.iter().any(|s| s.name == name)
+                        || GUARDS.iter().any(|s| name.rsplit_once('-').is_some_and(|(n, _)| n == s.name))
+                }
             };
             if !known {
                 self.pins.remove_link(&name)?;

@@ -3,8 +3,9 @@
 use std::{fs, io, path::Path};
 
 use rustix::mount::{UnmountFlags, unmount};
+use weft_ebpf_common::Device;
 
-use crate::{KernelError, pins};
+use crate::{KernelError, object::VETH, pins, rtnl, table::Table};
 
 /// Detaches every program and removes every table that agents have pinned below `bpffs`, of whatever ABI version, and unmounts the bpf file system
 /// if it was mounted there for the agent alone. Returns how many programs were detached. No agent may run.
@@ -16,7 +17,7 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
     if !bpffs.exists() || !pins::is_bpffs(bpffs).map_err(failed(bpffs))? {
         return Ok(0);
     }
-    let mut detached = 0;
+    let mut detached = take_off_classifiers(&pins::Pins::existing(bpffs))?;
     for entry in fs::read_dir(bpffs).map_err(failed(bpffs))? {
         let version = entry.map_err(failed(bpffs))?.path();
         if pins::is_version(&version) {
@@ -32,6 +33,20 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
         Err(e) => Err(failed(bpffs)(e)),
         Ok(()) => Ok(detached),
     }
+}
+
+/// Where the kernel has no links for devices, the classifiers on those that the table names.
+fn take_off_classifiers(pins: &pins::Pins) -> Result<usize, KernelError> {
+    let Ok(devices) = Table::<u32, Device>::open(pins, "DEVICES") else { return Ok(0) };
+    let mut count = 0;
+    for index in devices.keys()? {
+        let failed = |source| KernelError::Link { name: VETH.name.to_owned(), target: format!("interface {index}").into(), operation: "detach", source };
+        if rtnl::classifier(index).map_err(failed)?.is_some() {
+            rtnl::remove_classifier(index).map_err(failed)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// Nothing but the two files that the kernel puts into every bpf file system.

@@ -85,6 +85,7 @@ impl Kernel {
         let mut instance = object::open(&self.pins, self.base_level, cookie)?;
         let program = object::load(&mut instance, &LOOKUP)?;
         self.lookup(e.netns, program)?;
+        self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
         let entry = NetnsEntry { identity: e.identity.0, workload: e.number, capture_port, pad: [0; 6], own_v4: e.own(true), own_v6: e.own(false) };
         t.netns.put(&cookie, &entry)?;
@@ -162,6 +163,7 @@ impl Kernel {
         if backends.len() < LOCAL_BACKENDS_MAX && !backends.contains(&e.backend()) {
             return Err(format!("it is not among the endpoints of service {} in LOCAL", e.identity));
         }
+        self.watched(e)?;
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
             Some(w) if w == e.workload() => {}
@@ -249,6 +251,7 @@ impl Kernel {
         }
         t.netns.remove(&cookie)?;
         t.listeners.remove(&cookie)?;
+        self.unwatch(cookie)?;
         self.drop_lookup(cookie)
     }
 }
