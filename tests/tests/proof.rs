@@ -12,7 +12,8 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn goes_on(held: &Held, what: &str, mesh: &Mesh) -> Result<()> {
     let before = held.beats();
-    Ok(eventually(SOON, &format!("{what} goes on"), || {
+    // What was refused for some seconds is sent again after as many.
+    Ok(eventually(SOON * 8, &format!("{what} goes on"), || {
         if held.beats() > before + 1 && held.ends().is_empty() { Ok(()) } else { bail!("{}\n{}", held.log(), mesh.logs()) }
     })?)
 }
