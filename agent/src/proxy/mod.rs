@@ -7,6 +7,7 @@
 mod account;
 mod balance;
 mod buffers;
+mod canary;
 mod host;
 mod inbound;
 mod limits;
@@ -31,6 +32,8 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use account::fresh_flow_id;
+pub use canary::answer_of;
 pub use host::{End, FlowRecord, Host, LocalWorkload, Measure, Point};
 use tokio::{
     net::TcpStream,

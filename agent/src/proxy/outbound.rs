@@ -18,6 +18,7 @@ use super::{
     Shared,
     account::{Account, Failure, fresh_flow_id},
     balance::Load,
+    canary,
     host::{LocalWorkload, Measure, Point},
     limits::{ANSWER, ATTEMPTS_MAX, HANDSHAKE_OUT, HANDSHAKE_OUT_LAST, READY_WAIT, TUNNEL_CONNECT},
     live::Claim,
@@ -74,6 +75,9 @@ impl Outbound {
                 return sockets::reset(application);
             }
         };
+        if canary::is_canary(&attestation) {
+            return canary::answer(application, &attestation).await;
+        }
         let dialled = SocketAddr::new(attestation.dialled.into(), attestation.dialled_port);
         let mut account = Account::new(host, Point::Out, &self.workload, FlowId(attestation.flow), Some(dialled));
         let gave_up = || Failure::new(Reason::UpstreamConnect, "the caller gave up before an endpoint had answered");

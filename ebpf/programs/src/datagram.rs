@@ -17,7 +17,7 @@ use weft_ebpf_common::{
 
 use crate::{
     connect::is_resolver,
-    ctx::user_ip6,
+    ctx::{read_ip6, user_ip6},
     emit::{self, Seen},
     maps::{self, Slot},
     who,
@@ -112,7 +112,7 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
             return false;
         }
         // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
-        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some();
+        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some_and(|r| !translated(ctx, sk, r, &to, header));
     }
     if proto == PROTO_ICMP || proto == PROTO_ICMPV6 {
         let request = if proto == PROTO_ICMP { [8, 0] } else { [128, 0] };
@@ -126,6 +126,26 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
         Ok(port) => is_resolver(&to, u16::from_be(port)),
         Err(_) => false,
     }
+}
+
+/// Whether the packet goes elsewhere than its socket is connected to: nothing that the workload dials may be led away after the verdict.
+#[inline(always)]
+fn translated(ctx: &SkBuffContext, sk: *mut bpf_sock, r: &Attestation, to: &Addr, header: usize) -> bool {
+    if r.side != SIDE_CLIENT {
+        return false;
+    }
+    let port = u16::from_be(ctx.load::<u16>(header + 2).unwrap_or(0));
+    // SAFETY: fields of a full socket, in single loads.
+    let same = unsafe {
+        let there = if to.is_v4() { Addr::from_v4_be((*sk).dst_ip4) } else { read_ip6((&raw const (*sk).dst_ip6).cast()) };
+        // Before Linux 5.18 the port could be loaded as a whole word only; the word is zero behind it ever since.
+        there == *to && u16::from_be((&raw const (*sk).dst_port).cast::<u32>().read_volatile() as u16) == port
+    };
+    if !same {
+        let seen = Seen { flow: r.flow, netns: 0, source: r.source, revision: r.revision, addr: to, port, proto: PROTO_TCP, path: 0, with_task: false };
+        emit::denied(&seen, REASON_TRANSLATED);
+    }
+    !same
 }
 
 /// Transport protocol, destination, and where the transport header starts. IPv6 extension headers are no judged TCP.
