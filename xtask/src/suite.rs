@@ -57,6 +57,13 @@ const SUITES: &[Suite] = &[
     Suite { name: "unit", what: "default members and the kernel ABI, without root", needs: &[], run: unit, default: true },
     Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
+    Suite {
+        name: "conformance",
+        what: "sockets over no mesh, one node, two nodes; a part of privileged",
+        needs: PRIVILEGED,
+        run: |run| part_of_privileged(run, "conformance"),
+        default: false,
+    },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "mutations",
@@ -175,6 +182,13 @@ fn privileged(run: &mut Run<'_>) -> Result<()> {
     process::run(&mut process::cargo(&args))
 }
 
+/// One test program of the privileged suite, which runs it too: so never both in one run of CI.
+fn part_of_privileged(run: &Run<'_>, name: &str) -> Result<()> {
+    weft_host::ensure(PACKAGES)?;
+    demo::build()?;
+    process::run(&mut process::cargo(privileged_args(&[name.to_owned()], run.args)))
+}
+
 /// The whole workspace is selected and the tests by name, because `-p weft-tests` would be another set of features and so another build of
 /// half of the dependencies.
 fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
@@ -230,7 +244,7 @@ mod tests {
 
     #[test]
     fn mutations_are_run_by_name_only_and_never_by_a_mutation() {
-        assert!(SUITES.iter().all(|suite| suite.default == (suite.name != "mutations")));
+        assert!(SUITES.iter().all(|suite| suite.default != ["mutations", "conformance"].contains(&suite.name)));
         assert!(exists("unit") && !exists("mutations") && !exists("nothing"));
     }
 }

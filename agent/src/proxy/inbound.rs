@@ -23,7 +23,7 @@ use super::{
     live::Claim,
     read_ahead::ReadAhead,
     ready::ready,
-    relay::{Carried, Outcome, relay},
+    relay::{Around, Carried, Outcome, relay},
     sockets,
     tunnel::{Tunnel, TunnelError},
 };
@@ -108,7 +108,7 @@ impl Inbound {
         account.opened(tunnel.key_exchange());
         let carried = Carried::default();
         let outcome = match timeout(HEADER, tunnel.send_answer(&Answer::Accepted)).await {
-            Ok(Ok(())) => relay(application, tunnel, &lease, &carried).await,
+            Ok(Ok(())) => relay(application, tunnel, &Around { host: &self.shared.host, lease: &lease, carried: &carried }).await,
             Ok(Err(e)) => unanswered(application, io::Error::other(e)),
             Err(late) => unanswered(application, late.into()),
         };

@@ -51,12 +51,20 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_PROBES: u32 = 6;
+/// How often a connection is looked at for probes of the application's own; see `keepalive`.
+pub(crate) const KEEPALIVE_LOOK: Duration = Duration::from_secs(5);
+/// A tunnel is not asked more often than this.
+pub(crate) const MIRRORED_MIN: Duration = Duration::from_secs(1);
+/// Interval of mirrored probes that are not answered is the application's own, at most this; and so many of them.
+pub(crate) const MIRRORED_INTERVAL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const MIRRORED_PROBES: u32 = 3;
 
 /// One direction of a connection holds at most one buffer, and only while bytes are on their way.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 /// Unused buffers that one worker thread keeps.
 pub(crate) const SPARE_BUFFERS_MAX: usize = 64;
-/// A RESET that the peer does not take within this time is not said; the connection is closed all the same.
+/// A RESET that the peer does not take within this time is not said; the connection is ended all the same. And what a side had sent before
+/// its reset has this time to be carried.
 pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// TLS configurations kept, each for one (source, destination) pair. At the bound the table is cleared.

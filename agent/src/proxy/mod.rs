@@ -9,6 +9,7 @@ mod balance;
 mod buffers;
 mod host;
 mod inbound;
+mod keepalive;
 mod limits;
 mod live;
 mod outbound;
@@ -22,6 +23,7 @@ mod tests;
 mod tls;
 mod tunnel;
 mod turns;
+mod watched;
 
 use std::{
     collections::HashMap,

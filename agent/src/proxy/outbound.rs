@@ -24,7 +24,7 @@ use super::{
     pool::Key,
     read_ahead::ReadAhead,
     ready::{Ready, ready},
-    relay::{Carried, Outcome, relay},
+    relay::{Around, Carried, Outcome, relay},
     sockets,
     tls::{Outgoing, blame},
     tunnel::{Tunnel, TunnelError},
@@ -112,7 +112,7 @@ impl Outbound {
             return account.refused(&Failure::new(Reason::NoGrant, "the grant went away while the tunnel was being made"));
         }
         account.opened(tunnel.key_exchange());
-        let outcome = relay(application, &mut tunnel, &lease, &carried).await;
+        let outcome = relay(application, &mut tunnel, &Around { host: &self.shared.host, lease: &lease, carried: &carried }).await;
         account.closed(&carried, &outcome);
         if matches!(outcome, Outcome::Finished) && tunnel.may_go_on() {
             self.shared.pool.put(key, tunnel);

@@ -26,6 +26,7 @@ mod table;
 mod uninstall;
 mod workloads;
 
+pub use attest::segments;
 pub use diagnostics::Diagnostics;
 pub use error::KernelError;
 pub use flows::FlowRing;

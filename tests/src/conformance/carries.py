@@ -27,10 +27,13 @@ def client():
 
 
 def both(s, mine, bytes_each):
+    since = time.monotonic()
+    s.settimeout(60)
     sender = threading.Thread(target=lambda: (s.sendall(pattern(bytes_each, mine)), s.shutdown(socket.SHUT_WR)))
     sender.start()
     fact("got", drain(s))
     sender.join()
+    print(f"{time.monotonic() - since:.2f} s", flush=True)
 
 
 @case("both ways at once")
@@ -149,9 +152,8 @@ def client():
     data = b"\0" * (1 << 20)
 
     def write():
-        while s.send(data) == len(data):
-            pass
-        s.send(data)
+        while True:
+            s.send(data)
     fact("write", outcome(write))
 
 
@@ -245,6 +247,37 @@ def client():
     t = time.monotonic() - since
     fact("noticed", "within 20 s" if t < 20 else "later")
     print(f"after {t:.1f} s", flush=True)
+
+
+@case("many stalled readers")
+def server(listener):
+    signal.alarm(0)
+    held = []
+    while True:
+        c = connection(listener.accept()[0])
+        if exactly(c, 1) == b"e":
+            c.sendall(exactly(c, 4))
+        else:
+            held.append(c)
+
+
+@case("many stalled readers")
+def client():
+    streams = [dial() for _ in range(int(os.environ["STREAMS"]))]
+    block = b"\0" * (1 << 16)
+    for s in streams:
+        s.sendall(b"s")
+        s.setblocking(False)
+    n, quiet = 0, time.monotonic()
+    while time.monotonic() - quiet < 2:
+        for s in select.select([], streams, [], 1)[1]:
+            n += s.send(block)
+            quiet = time.monotonic()
+    other = dial()
+    other.sendall(b"eping")
+    fact("another connection", outcome(lambda: exactly(other, 4)))
+    print(f"stalled with {n} bytes on their way", flush=True)
+    time.sleep(30)
 
 
 @case("many short connections")

@@ -3,7 +3,7 @@
 usage: server CASE PORT | client CASE ADDRESS PORT
 environment: ROLES, a JSON object that names addresses, so that what is seen on different paths can be compared.
 """
-import ctypes, errno, hashlib, json, os, select, signal, socket, struct, sys, tempfile, threading, time
+import ctypes, errno, hashlib, json, os, select, signal, socket, struct, sys, tempfile, threading, time, traceback
 
 SIDE, CASE = sys.argv[1], sys.argv[2]
 ADDRESS, PORT = (sys.argv[3], int(sys.argv[4])) if SIDE == "client" else ("", int(sys.argv[3]))
@@ -140,5 +140,6 @@ def main():
         else:
             f()
     except OSError as e:
-        fact("failed", f"{name_of(e)} in line {e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0}")
+        traceback.print_exc(file=sys.stdout)
+        fact("failed", name_of(e))
     print(json.dumps(facts), flush=True)

@@ -17,6 +17,8 @@ const PROGRAM: &str = concat!(include_str!("frame.py"), include_str!("ends.py"),
 pub const PORT: u16 = 8080;
 /// The service's own port, in front of [`PORT`].
 const SERVICE_PORT: u16 = 80;
+/// Connections whose readers stall at once, where memory is looked at.
+pub const STALLED: usize = 100;
 const START: Duration = Duration::from_secs(20);
 /// One case on one path.
 const CASE: Duration = Duration::from_secs(90);
@@ -139,8 +141,8 @@ impl Paths {
     pub fn client_of(&self, case: &str, way: Way, family: Family) -> Vec<String> {
         let (address, port) = self.dialled(way, family);
         let roles = format!("ROLES={}", self.roles_of(way));
-        let connections = format!("CONNECTIONS={}", connections());
-        ["env", &roles, &connections, "python3", "-u", "-c", PROGRAM, "client", case, &address, &port.to_string()].map(str::to_owned).into()
+        let (connections, streams) = (format!("CONNECTIONS={}", connections()), format!("STREAMS={STALLED}"));
+        ["env", &roles, &connections, &streams, "python3", "-u", "-c", PROGRAM, "client", case, &address, &port.to_string()].map(str::to_owned).into()
     }
 
     fn roles(&self, way: Way, command: &mut Command) {
