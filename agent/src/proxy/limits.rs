@@ -42,8 +42,16 @@ pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
 
 /// Handshakes under way on one tunnel listener. At the bound it stops accepting, so the backlog waits.
 pub(crate) const HANDSHAKES_PER_LISTENER_MAX: usize = 128;
-/// Connections of one listener, whatever their state. At the bound it stops accepting: one workload cannot starve another.
-pub(crate) const CONNECTIONS_PER_LISTENER_MAX: usize = 8192;
+/// Connections of one workload (on the listening side: of one caller to it). At the bound a new one is refused, with the reason `budget`.
+pub(crate) const CONNECTIONS_PER_SHARE_MAX: usize = 8192;
+/// Connections of one listener, whatever their state, those included that are about to be refused. At the bound it stops accepting.
+pub(crate) const CONNECTIONS_PER_LISTENER_MAX: usize = 4 * CONNECTIONS_PER_SHARE_MAX;
+/// Descriptors that the budget leaves to the rest of the agent and to idle tunnels; a quarter of all where that is less.
+pub(crate) const DESCRIPTORS_RESERVED_MAX: usize = POOL_MAX + 2048;
+/// Of a connection on the calling side: the application's and the tunnel.
+pub(crate) const DESCRIPTORS_OUT: usize = 2;
+/// Of a tunnel on the listening side, and of a connection in it.
+pub(crate) const DESCRIPTORS_IN: usize = 1;
 /// After an accept that failed (no descriptor left, mostly), the listener rests this long.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

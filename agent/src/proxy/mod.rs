@@ -6,7 +6,9 @@
 
 mod account;
 mod balance;
+mod budget;
 mod buffers;
+mod fair;
 mod host;
 mod inbound;
 mod keepalive;
@@ -33,7 +35,7 @@ use std::{
     time::Duration,
 };
 
-pub use host::{End, FlowRecord, Host, LocalWorkload, Measure, Point};
+pub use host::{Bound, End, FlowRecord, Host, LocalWorkload, Measure, Point};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -43,7 +45,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weft_policy::Index;
 
-use self::{balance::Balance, inbound::Inbound, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
+use self::{balance::Balance, budget::Budget, fair::Fair, inbound::Inbound, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
 
 /// The proxy of one node. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     live: Arc<Live>,
     pool: Pool,
     balance: Arc<Balance>,
+    fair: Arc<Fair>,
+    budget: Arc<Budget>,
     configs: Configs,
     /// No connection is accepted any more, and idle tunnels end.
     draining: CancellationToken,
@@ -80,6 +84,8 @@ impl Proxy {
             live: Arc::default(),
             pool: Pool::default(),
             balance: Arc::default(),
+            fair: Fair::new(),
+            budget: Budget::of_process(),
             configs: Configs::default(),
             draining: CancellationToken::new(),
             accepted: TaskTracker::new(),
@@ -136,6 +142,11 @@ impl Proxy {
         self.shared.live.len()
     }
 
+    /// Descriptors that connections hold, and how many there are for them.
+    pub fn descriptors(&self) -> (usize, usize) {
+        self.shared.budget.used()
+    }
+
     /// `starting` bounds the connections that have not yet given their second permit back.
     fn serve<H, F>(&self, listener: TcpListener, gone: CancellationToken, starting: usize, handle: H) -> io::Result<Serving>
     where
@@ -189,6 +200,12 @@ impl Serving {
 }
 
 impl Shared {
+    fn full(&self, full: bool, what: Bound) {
+        if full {
+            self.host.measure(Measure::Bound(what));
+        }
+    }
+
     fn gone(&self, workload: u32) -> CancellationToken {
         self.workloads().entry(workload).or_default().clone()
     }
