@@ -33,11 +33,14 @@ fn a_thousand_greedy_streams_do_not_starve_a_polite_workload() -> Result<()> {
     let mesh = shop("fair")?;
     let _sinks = sinks(&mesh)?;
     let far = mesh.vip("shop/far")?.to_string();
-    let alone = polite(&mesh, &far)?;
+    let plain = without_the_mesh(&mesh)?;
+    println!("without the mesh: alone {:?}, beside {:?}", plain.0, plain.1);
+    let client = mesh.pod("client");
+    let alone = polite(client, &far, 80)?;
     let mut greedy = spawn(mesh.pod("greedy"), "greedy", &["greedy", &mesh.vip("shop/server")?.to_string(), "80", STREAMS])?;
     greedy.wait_for_log("flowing", Duration::from_secs(120))?;
     greedy.wait_for_log("MB/s", SETTLE)?;
-    let beside = polite(&mesh, &far)?;
+    let beside = polite(client, &far, 80)?;
     println!("p50 {:.2} → {:.2} ms; alone {alone:?}, beside {beside:?}; greedy {}", alone.p50_ms, beside.p50_ms, greedy.log_tail(1));
     assert!(greedy.is_running(), "{}\n{}", greedy.log(), mesh.logs());
     assert!(alone.rounds > 100 && beside.rounds > 100, "{alone:?} {beside:?}");
@@ -109,8 +112,25 @@ fn spawn(pod: &Pod, name: &str, argv: &[&str]) -> Result<Proc> {
     Ok(pod.place().spawn(name, &argv)?)
 }
 
-fn polite(mesh: &Mesh, far: &str) -> Result<Rounds> {
-    let said = mesh.pod("client").place().check(&["python3", "-c", PROGRAM, "polite", far, "80", "8"], Duration::from_secs(120))?;
+/// The same four programs in pods that no agent knows: what the machine itself costs the polite one.
+fn without_the_mesh(mesh: &Mesh) -> Result<(Rounds, Rounds)> {
+    let pods = [mesh.outsider(0, "plain-client")?, mesh.outsider(0, "plain-greedy")?, mesh.outsider(1, "plain-far")?, mesh.outsider(1, "plain-server")?];
+    let [client, greedy, far, server] = &pods;
+    let (mut a, mut b) = (spawn(far, "sink", &["sink", PORT])?, spawn(server, "sink", &["sink", PORT])?);
+    a.wait_for_log("ready", SETTLE)?;
+    b.wait_for_log("ready", SETTLE)?;
+    let alone = polite(client, &far.v4().to_string(), 8080)?;
+    let mut greedy = spawn(greedy, "greedy", &["greedy", &server.v4().to_string(), PORT, STREAMS])?;
+    greedy.wait_for_log("MB/s", Duration::from_secs(120))?;
+    let beside = polite(client, &far.v4().to_string(), 8080)?;
+    for process in [&mut greedy, &mut a, &mut b] {
+        process.kill9();
+    }
+    Ok((alone, beside))
+}
+
+fn polite(from: &Pod, to: &str, port: u16) -> Result<Rounds> {
+    let said = from.place().check(&["python3", "-c", PROGRAM, "polite", to, &port.to_string(), "8"], Duration::from_secs(120))?;
     Ok(serde_json::from_str(said.trim())?)
 }
 

@@ -7,8 +7,8 @@ use std::{future::poll_fn, task::Poll};
 #[derive(Debug, Default)]
 pub(crate) struct Turns(u32);
 
-/// So many buffers are carried at most before others have their turn: a quarter of a millisecond's work.
-const TURNS: u32 = 4;
+/// So many buffers are carried at most before others have their turn: some tenths of a millisecond's work.
+const TURNS: u32 = 2;
 
 impl Turns {
     pub(crate) async fn next(&mut self) {
