@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use weft_host::{Need, Package};
 
-use crate::{codegen, demo, ebpf, host, layers, mutations, process, tidy};
+use crate::{codegen, demo, ebpf, host, layers, mutations, process, tidy, upgrade};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -59,10 +59,24 @@ const SUITES: &[Suite] = &[
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
     Suite {
         name: "conformance",
-        what: "sockets over no mesh, one node, two nodes; a part of privileged",
+        what: "sockets over no mesh, one node, two nodes, compared",
         needs: PRIVILEGED,
-        run: |run| part_of_privileged(run, "conformance"),
-        default: false,
+        run: |run| one_test("conformance", run.args),
+        default: true,
+    },
+    Suite {
+        name: "upgrade",
+        what: "an agent of another ABI version takes over and gives back under load",
+        needs: PRIVILEGED,
+        run: |run| upgrade::run(run.args),
+        default: true,
+    },
+    Suite {
+        name: "faults",
+        what: "a thousand live connections while something happens to the agent",
+        needs: PRIVILEGED,
+        run: |run| one_test("faults", run.args),
+        default: true,
     },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
@@ -182,13 +196,6 @@ fn privileged(run: &mut Run<'_>) -> Result<()> {
     process::run(&mut process::cargo(&args))
 }
 
-/// One test program of the privileged suite, which runs it too: so never both in one run of CI.
-fn part_of_privileged(run: &Run<'_>, name: &str) -> Result<()> {
-    weft_host::ensure(PACKAGES)?;
-    demo::build()?;
-    process::run(&mut process::cargo(privileged_args(&[name.to_owned()], run.args)))
-}
-
 /// The whole workspace is selected and the tests by name, because `-p weft-tests` would be another set of features and so another build of
 /// half of the dependencies.
 fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
@@ -200,13 +207,23 @@ fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
     all
 }
 
-/// Names of the test programs in a folder.
+/// A test program that is a suite of its own, with what it prints.
+fn one_test(name: &str, args: &[String]) -> Result<()> {
+    weft_host::ensure(PACKAGES)?;
+    demo::build()?;
+    process::run(process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]).args(args).args(["--", "--nocapture"]))
+}
+
+/// Test programs of a suite of their own.
+const ELSEWHERE: &[&str] = &["conformance", "faults", "upgrade"];
+
+/// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 fn test_names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            names.extend(path.file_stem().filter(|stem| !ELSEWHERE.iter().any(|other| stem == other)).map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
     names.sort();
@@ -244,7 +261,7 @@ mod tests {
 
     #[test]
     fn mutations_are_run_by_name_only_and_never_by_a_mutation() {
-        assert!(SUITES.iter().all(|suite| suite.default != ["mutations", "conformance"].contains(&suite.name)));
+        assert!(SUITES.iter().all(|suite| suite.default == (suite.name != "mutations")));
         assert!(exists("unit") && !exists("mutations") && !exists("nothing"));
     }
 }
