@@ -11,7 +11,7 @@ use crate::{
     app,
     command::{self, Format},
     config::Config,
-    holder, node,
+    holder, limits, node,
 };
 
 /// The per-node daemon of weft: identifies and judges every connection of this node's workloads, and carries what leaves the node.
@@ -102,7 +102,12 @@ impl ConfigArg {
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weft-agent").build().context("the runtime cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(limits::STEPS_BETWEEN_EVENTS)
+        .thread_name("weft-agent")
+        .build()
+        .context("the runtime cannot start")?;
     let outcome = runtime.block_on(future);
     // What still blocks a thread is not waited for.
     runtime.shutdown_background();

@@ -83,5 +83,8 @@ pub const STRAYS_MAX: usize = 256;
 pub const DRAIN_POLL: Duration = Duration::from_millis(500);
 /// How long `stop` waits for an agent beyond the time that its connections may take.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A worker that has enough to do looks for new events of sockets after so many steps. The runtime's own 61 is what a neighbour of a workload with
+/// a thousand busy streams would wait for at each of the four sockets that its bytes pass.
+pub const STEPS_BETWEEN_EVENTS: u32 = 4;
 /// Services listed by name in the metrics; certificates of further ones are not.
 pub const METRIC_SERVICES_MAX: usize = 256;

@@ -2,6 +2,7 @@
 //!
 //! No assertion lives here; a test says what it expects.
 
+pub mod conformance;
 mod held;
 mod load;
 mod mesh;

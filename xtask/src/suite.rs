@@ -58,6 +58,13 @@ const SUITES: &[Suite] = &[
     Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
     Suite {
+        name: "conformance",
+        what: "sockets over no mesh, one node, two nodes, compared",
+        needs: PRIVILEGED,
+        run: |run| one_test("conformance", run.args),
+        default: true,
+    },
+    Suite {
         name: "upgrade",
         what: "an agent of another ABI version takes over and gives back under load",
         needs: PRIVILEGED,
@@ -208,7 +215,7 @@ fn one_test(name: &str, args: &[String]) -> Result<()> {
 }
 
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["faults", "upgrade"];
+const ELSEWHERE: &[&str] = &["conformance", "faults", "upgrade"];
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 fn test_names(dir: &Path) -> Result<Vec<String>> {

@@ -139,6 +139,9 @@ fn measure(g: &Gauges, node: &Node) {
     g.revision.set(node.mesh.revision().0 as i64);
     g.kernel_revision.set(state.map_or(0, |s| s.revision()) as i64);
     g.live.set(node.proxy.live() as i64);
+    let (used, all) = node.proxy.descriptors();
+    g.descriptors.get_or_create(&[("state", "used")]).set(used as i64);
+    g.descriptors.get_or_create(&[("state", "free")]).set(all.saturating_sub(used) as i64);
     g.flows_kept.set(node.flows.kept() as i64);
     g.bridge_connected.set(node.link.now().connected.into());
     g.holder_connected.set(node.holder.is_connected().into());

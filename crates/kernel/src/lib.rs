@@ -33,6 +33,7 @@ mod uninstall;
 mod veth;
 mod workloads;
 
+pub use attest::segments;
 pub use diagnostics::Diagnostics;
 pub use drift::Survey;
 pub use error::KernelError;

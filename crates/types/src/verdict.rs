@@ -87,6 +87,7 @@ coded! {
         UnknownPeer = 44, "unknown-peer", "the peer's identity belongs to no service";
         BadHeader = 45, "bad-header", "the peer's tunnel header is malformed";
         WrongDestination = 46, "wrong-destination", "the tunnel asked for a destination that this workload is not";
+        Budget = 47, "budget", "the workload has as many connections as its share of the agent's descriptors allows";
     }
 }
 

@@ -29,6 +29,9 @@ const SOCK_STREAM: u32 = 1;
 const TCP_LISTEN: u32 = 10;
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+const IPPROTO_HOPOPTS: u8 = 0;
+/// Behind the next header: no further eight bytes, the option's type, its length.
+const JUMBO_OPTION: [u8; 3] = [0, 0xc2, 4];
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn weft_sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -161,8 +164,12 @@ fn destination(ctx: &SkBuffContext) -> Option<(u8, Addr, usize)> {
     }
     if ethertype == ETH_P_IPV6 {
         let proto = ctx.load::<u8>(6).ok()?;
-        let to = ctx.load::<[u32; 4]>(24).ok()?;
-        return Some((proto, Addr::from_v6_be(to), 40));
+        let to = Addr::from_v6_be(ctx.load::<[u32; 4]>(24).ok()?);
+        // The stack itself puts a jumbo option (RFC 2675) in front of TCP's header when it hands a device more than 65,535 bytes at once.
+        if proto == IPPROTO_HOPOPTS && ctx.load::<[u8; 3]>(41).ok()? == JUMBO_OPTION {
+            return Some((ctx.load::<u8>(40).ok()?, to, 48));
+        }
+        return Some((proto, to, 40));
     }
     None
 }
