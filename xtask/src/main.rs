@@ -5,6 +5,7 @@
 
 mod bench;
 mod codegen;
+mod debian;
 mod demo;
 mod ebpf;
 mod fresh;
