@@ -10,12 +10,14 @@ mod demo;
 mod ebpf;
 mod fresh;
 mod host;
+mod kernels;
 mod layers;
 mod metadata;
 mod mutations;
 mod process;
 mod suite;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ebpf { check } => ebpf::run(check),
         Command::Fresh(args) => fresh::run(&args),
         Command::FreshInside { root, args } => fresh::inside(&root, &args),
+        Command::Guest => vm::inside(),
         Command::Layers => layers::run(),
         Command::Test(args) => suite::run(&args),
         Command::Tidy => tidy::run(),
@@ -88,6 +91,8 @@ enum Command {
         #[command(flatten)]
         args: fresh::FreshArgs,
     },
+    #[command(hide = true)]
+    Guest,
     /// Check that dependencies between crates point down
     Layers,
     /// Run everything that CI runs, or only the suites named
