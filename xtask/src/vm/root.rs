@@ -34,7 +34,6 @@ pub(crate) fn system(cache: &Path, packages: &[&str]) -> Result<PathBuf> {
     process::output(Command::new("tar").arg("-xpf").arg(tarball).arg("-C").arg(&root.0))?;
     debian::sources(&root.0)?;
     install(&root.0, &names)?;
-    fs::write(root.0.join("etc/fstab"), "/dev/vda / ext4 defaults 0 1\n")?;
     fs::write(root.0.join("etc/hostname"), "weft\n")?;
     let partial = image.with_extension("partial");
     make(&root.0, &partial, SYSTEM_MIB)?;
