@@ -4,6 +4,7 @@
 //! Nothing here is linked into weft, and nothing of weft is linked in here: the crates are checked and run from outside.
 
 mod bench;
+mod boot;
 mod codegen;
 mod debian;
 mod demo;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use weft_host::{Need, Package};
 
-use crate::{codegen, demo, ebpf, host, kernels, layers, mutations, process, tidy, vm};
+use crate::{boot, codegen, demo, ebpf, host, kernels, layers, mutations, process, tidy, vm};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -61,6 +61,13 @@ const SUITES: &[Suite] = &[
     Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
+    Suite {
+        name: "boot",
+        what: "a real systemd in a virtual machine: nothing of a managed unit leaves before it is identified; three boots, two minutes",
+        needs: &[Need::Root],
+        run: |_| boot::run(),
+        default: false,
+    },
     Suite {
         name: "mutations",
         what: "each broken promise turns the suite that guards it red",
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn mutations_are_run_by_name_only_and_never_by_a_mutation() {
-        assert!(SUITES.iter().all(|suite| suite.default == (suite.name != "mutations")));
+        assert!(SUITES.iter().all(|suite| suite.default != matches!(suite.name, "boot" | "mutations")));
         assert!(exists("unit") && !exists("mutations") && !exists("nothing"));
     }
 }

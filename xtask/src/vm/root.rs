@@ -52,10 +52,6 @@ impl Luggage {
         Ok(Self(dir))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-
     /// Takes a built program along, without what only a debugger reads.
     pub(crate) fn program(&self, from: &Path, to: &str) -> Result<()> {
         let to = self.0.path().join(to);
