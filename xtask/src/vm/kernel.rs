@@ -11,8 +11,21 @@ use anyhow::{Context, Result, bail};
 
 use crate::{debian, process};
 
-/// A line of kernels, and the suite of Debian that has it.
-const LINES: &[(&str, &str)] = &[("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie")];
+/// A line of kernels.
+struct Line {
+    name: &'static str,
+    /// Of Debian, that has it.
+    suite: &'static str,
+    /// What an agent must say that it lacks, in the words of `weft-agent check`. Empty: everything has to work.
+    lacks: &'static [&'static str],
+}
+
+/// What is expected of each is written here; what each has is probed by the agent.
+const LINES: &[Line] = &[
+    Line { name: "5.10", suite: "bullseye", lacks: &["namespace cookie in sock_ops", "return value at connect"] },
+    Line { name: "6.1", suite: "bookworm", lacks: &[] },
+    Line { name: "6.12", suite: "trixie", lacks: &[] },
+];
 
 /// Drivers of what qemu offers, and the file system of the disks.
 const DRIVERS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "ext4"];
@@ -34,19 +47,23 @@ exec switch_root /root $weft_init
 
 /// What clap offers for `--kernel`.
 pub(crate) fn lines() -> Vec<&'static str> {
-    LINES.iter().map(|(line, _)| *line).collect()
+    LINES.iter().map(|line| line.name).collect()
 }
 
 pub(crate) struct Kernel {
     /// `boot/vmlinuz-*`, `lib/modules/` and `initrd.gz`.
     dir: PathBuf,
     pub(crate) version: String,
+    /// Why an agent refuses to start on it.
+    pub(crate) lacks: &'static [&'static str],
 }
 
 impl Kernel {
     /// Unpacks the kernel into the cache unless it is there.
     pub(crate) fn fetch(cache: &Path, line: &str) -> Result<Self> {
-        let Some((_, suite)) = LINES.iter().find(|(name, _)| *name == line) else { bail!("no suite of Debian is known to have a kernel {line}") };
+        let Some(Line { suite, lacks, .. }) = LINES.iter().find(|known| known.name == line) else {
+            bail!("no suite of Debian is known to have a kernel {line}")
+        };
         let dir = cache.join(format!("kernel-{line}"));
         if !dir.exists() {
             println!("    fetching the kernel of {suite}");
@@ -62,7 +79,7 @@ impl Kernel {
             process::output(Command::new("depmod").arg("-b").arg(&unpacked).arg(version(&unpacked)?))?;
             fs::rename(&unpacked, &dir).with_context(|| format!("cannot name {}", dir.display()))?;
         }
-        let kernel = Self { version: version(&dir)?, dir };
+        let kernel = Self { version: version(&dir)?, dir, lacks };
         kernel.initial_fs()?;
         Ok(kernel)
     }
