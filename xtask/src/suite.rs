@@ -24,7 +24,7 @@ pub(crate) struct TestArgs {
     /// Run the privileged tests under Debian's kernel of this line, in a virtual machine, instead
     #[arg(long, value_name = "LINE", value_parser = vm::lines(), conflicts_with = "suites")]
     kernel: Option<String>,
-    /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations
+    /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations, of boots for boot
     #[arg(last = true)]
     args: Vec<String>,
 }
@@ -63,9 +63,9 @@ const SUITES: &[Suite] = &[
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "boot",
-        what: "a real systemd in a virtual machine: nothing of a managed unit leaves before it is identified; three boots, two minutes",
+        what: "a real systemd in a virtual machine: nothing of a managed unit leaves before it is identified; three boots, a minute and a half",
         needs: &[Need::Root],
-        run: |_| boot::run(),
+        run: |run| boot::run(run.args),
         default: false,
     },
     Suite {

@@ -39,14 +39,19 @@ impl Boot {
     }
 }
 
-pub(crate) fn run() -> Result<()> {
+/// All three, or those named.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    let all = [Boot::Unguarded, Boot::Guarded, Boot::Broken];
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|boot| boot.name() == **name)) {
+        bail!("there is no {unknown} boot: they are {}", all.map(Boot::name).join(", "));
+    }
     weft_host::require(&[Need::Root])?;
     weft_host::ensure(vm::PACKAGES)?;
     let cache = debian::cache()?;
     let kernel = vm::Kernel::fetch(&cache, LINE)?;
     let system = vm::system(&cache, &suite::PACKAGES.iter().map(|package| package.name).collect::<Vec<_>>())?;
     demo::build()?;
-    for boot in [Boot::Unguarded, Boot::Guarded, Boot::Broken] {
+    for boot in all.into_iter().filter(|boot| names.is_empty() || names.iter().any(|name| boot.name() == name)) {
         println!("    {} boot", boot.name());
         let luggage = vm::Luggage::new(&kernel)?;
         pack(&luggage, boot)?;
