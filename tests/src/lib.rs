@@ -2,8 +2,11 @@
 //!
 //! No assertion lives here; a test says what it expects.
 
+mod load;
 mod mesh;
+pub mod packets;
 mod probe;
 
+pub use load::{Loads, Seen};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
 pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

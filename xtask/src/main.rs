@@ -6,6 +6,7 @@
 mod bench;
 mod boot;
 mod codegen;
+mod copy;
 mod debian;
 mod demo;
 mod ebpf;
@@ -18,6 +19,7 @@ mod mutations;
 mod process;
 mod suite;
 mod tidy;
+mod upgrade;
 mod vm;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@
 use std::{
     io,
     net::IpAddr,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
 };
 
@@ -62,10 +62,6 @@ impl Enrolment<'_> {
     fn workload(&self) -> Workload {
         Workload { identity: self.identity.0, workload: self.number, netns: self.netns.cookie() }
     }
-
-    fn target(&self) -> Target<'_> {
-        Target::Netns { path: self.netns.path(), fd: self.netns.as_fd(), inode: self.netns.inode() }
-    }
 }
 
 impl Kernel {
@@ -77,7 +73,8 @@ impl Kernel {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let mut instance = object::open(&self.pins, self.base_level, cookie)?;
         let program = object::load(&mut instance, &LOOKUP)?;
-        links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
+        self.lookup(e.netns, program)?;
+        self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
         let entry = NetnsEntry { identity: e.identity.0, workload: e.number, capture_port, pad: [0; 6], own_v4: e.own(true), own_v6: e.own(false) };
         t.netns.put(&cookie, &entry)?;
@@ -123,7 +120,8 @@ impl Kernel {
     pub fn read_back(&self, e: &Enrolment<'_>) -> Result<(), String> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let text = |err: KernelError| err.to_string();
-        if !links::is_attached(&self.pins, &lookup_link(cookie), &e.target()) {
+        let waiting = self.is_waiting();
+        if !waiting && !links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Err(format!("no sk_lookup program is attached to namespace {}", e.netns.path().display()));
         }
         if !t.listeners.keys().map_err(text)?.contains(&cookie) {
@@ -139,13 +137,14 @@ impl Kernel {
                 return Err(format!("address {ip} is not in LOCAL_ADDRS"));
             }
         }
+        self.watched(e)?;
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
             Some(w) if w == e.workload() => {}
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
-        match self.programs().into_iter().find(|p| !p.attached && !p.attached_to.starts_with("netns ")) {
+        match self.programs().into_iter().find(|p| !waiting && !p.attached && !p.attached_to.starts_with("netns ")) {
             Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
             None => Ok(()),
         }
@@ -226,7 +225,8 @@ impl Kernel {
         }
         t.netns.remove(&cookie)?;
         t.listeners.remove(&cookie)?;
-        self.pins.remove_link(&lookup_link(cookie))
+        self.unwatch(cookie)?;
+        self.drop_lookup(cookie)
     }
 }
 
@@ -249,6 +249,8 @@ fn set(local: &mut LocalBackends, backends: &[LocalBackend]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     fn backend(netns: u64) -> LocalBackend {

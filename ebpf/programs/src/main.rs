@@ -8,12 +8,14 @@ mod connect;
 mod ctx;
 mod datagram;
 mod emit;
+mod families;
 mod guard;
 mod ingress;
 mod maps;
 mod names;
 mod socket;
 mod tcp;
+mod veth;
 mod who;
 
 #[cfg(not(test))]
