@@ -160,6 +160,31 @@ impl Kernel {
         t.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: self.exempt, ..state })
     }
 
+    /// Beside a running agent: guards every managed subtree that has no guard, because it was made anew and so is another cgroup, and says how many
+    /// programs that took. Everything else is the agent's, also when it is of another ABI version.
+    pub fn guard_beside(options: &NodeOptions) -> Result<usize, KernelError> {
+        let node = Node::check(options)?;
+        let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
+        let mut object = object::open(&pins, node.base_level, 0)?;
+        Tables::open(&pins)?.set_managed(&node.managed)?;
+        let mut attached = 0;
+        for spec in &GUARDS {
+            for dir in &options.managed {
+                let (file, link) = (File::open(dir).map_err(KernelError::cgroup(dir))?, guard_link(spec, dir)?);
+                let target = Target::Cgroup { path: dir, fd: file.as_fd(), id: cgroup::id(dir).map_err(KernelError::cgroup(dir))? };
+                if ![Some(&pins), former.as_ref()].into_iter().flatten().any(|pins| links::is_attached(pins, &link, &target)) {
+                    links::establish(&pins, &link, spec, object::load(&mut object, spec)?, &target)?;
+                    attached += 1;
+                }
+            }
+        }
+        Ok(attached)
+    }
+
     /// What is in force, as the kernel holds it.
     pub fn state(&self) -> Result<State, KernelError> {
         self.tables.state()
