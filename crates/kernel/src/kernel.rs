@@ -206,9 +206,13 @@ impl Kernel {
         for (spec, program) in &programs.node {
             self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
         }
-        if let Some(program) = &programs.families {
-            let attached = links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook);
-            self.families.store(attached.is_ok(), Ordering::Relaxed);
+        // A kernel that offers the hook and refuses the program does not keep the rest from being enforced; the status shows it as not attached.
+        if let Some(loaded) = &programs.families {
+            self.families.store(true, Ordering::Relaxed);
+            match loaded {
+                Ok(program) => links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook)?,
+                Err(error) => tracing::warn!(%error, "packet, vsock and other sockets are not refused where they are made"),
+            }
         }
         self.adopt_devices()?;
         self.drop_stale()

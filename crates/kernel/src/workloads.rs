@@ -22,7 +22,7 @@ use crate::{
     limits::ADDRESSES_MAX,
     links::{self, Target},
     netns::Netns,
-    object::{self, LOOKUP},
+    object::{self, FAMILIES, LOOKUP},
     pins::lookup_link,
 };
 
@@ -144,7 +144,7 @@ impl Kernel {
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
-        match self.programs().into_iter().find(|p| !waiting && !p.attached && !p.attached_to.starts_with("netns ")) {
+        match self.programs().into_iter().find(|p| !waiting && !p.attached && !p.attached_to.starts_with("netns ") && p.name != FAMILIES.name) {
             Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
             None => Ok(()),
         }
