@@ -130,11 +130,7 @@ fn maps() -> Finding {
 }
 
 fn families() -> Finding {
-    let found = lsm_asks_programs().and_then(|()| match is_program_supported(ProgramType::Lsm(LsmAttachType::Mac)) {
-        Ok(true) => Ok("programs are asked when a socket is made".to_owned()),
-        Ok(false) => Err("the kernel lists bpf in lsm= and refuses such programs".to_owned()),
-        Err(e) => Err(format!("the kernel lists bpf in lsm= and refuses such programs: {e}")),
-    });
+    let found = offers_families().map(|()| "programs are asked when a socket is made".to_owned());
     let cost = "managed workloads can make packet, XDP, vsock and SMC sockets; what they send through a veth is judged there, vsock and SMC are not";
     Finding { fatal: false, ..finding("security hooks", cost, found) }
 }
@@ -178,8 +174,18 @@ fn supported<const N: usize>(name: &'static str, probes: [(&str, Result<bool, St
     finding(name, ENFORCEMENT, if missing.is_empty() { Ok(all) } else { Err(format!("this kernel lacks {}", missing.join(", "))) })
 }
 
+/// Whether a program can take part when a socket is made; else why not.
+pub(crate) fn offers_families() -> Result<(), String> {
+    lsm_asks_programs()?;
+    match is_program_supported(ProgramType::Lsm(LsmAttachType::Mac)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the kernel lists bpf in lsm= and refuses such programs".to_owned()),
+        Err(e) => Err(format!("the kernel lists bpf in lsm= and refuses such programs: {e}")),
+    }
+}
+
 /// Whether the kernel asks programs in its security hooks: the parameter `lsm=` has to list `bpf`; else why not.
-pub(crate) fn lsm_asks_programs() -> Result<(), String> {
+fn lsm_asks_programs() -> Result<(), String> {
     match sys::security_modules() {
         Ok(ids) if ids.contains(&sys::LSM_ID_BPF) => return Ok(()),
         Ok(_) => {}

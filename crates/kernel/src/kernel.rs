@@ -193,6 +193,10 @@ impl Kernel {
     /// Every program that should be attached, and whether it is, read back from the kernel.
     pub fn programs(&self) -> Vec<ProgramInfo> {
         let mut list = self.node_programs();
+        if self.families.load(Ordering::Relaxed) {
+            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
+            list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
+        }
         for name in self.pins.links().unwrap_or_default() {
             if let Some(cookie) = pins::cookie_of_link(&name) {
                 let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
@@ -212,10 +216,6 @@ impl Kernel {
             for spec in &GUARDS {
                 list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
-        }
-        if self.families.load(Ordering::Relaxed) {
-            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
-            list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
         }
         list
     }
@@ -264,9 +264,13 @@ impl Kernel {
         for (spec, program) in &programs.node {
             self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
         }
-        if let Some(program) = &programs.families {
-            let attached = links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook);
-            self.families.store(attached.is_ok(), Ordering::Relaxed);
+        // A kernel that offers the hook and refuses the program does not keep the rest from being enforced; the status shows it as not attached.
+        if let Some(loaded) = &programs.families {
+            self.families.store(true, Ordering::Relaxed);
+            match loaded {
+                Ok(program) => links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook)?,
+                Err(error) => tracing::warn!(%error, "packet, vsock and other sockets are not refused where they are made"),
+            }
         }
         self.adopt_devices()?;
         self.drop_stale()

@@ -23,14 +23,14 @@ pub(crate) struct Programs {
     pub(crate) guards: Vec<(Spec, OwnedFd)>,
     pub(crate) node: Vec<(Spec, OwnedFd)>,
     /// Where the kernel has such a hook.
-    pub(crate) families: Option<OwnedFd>,
+    pub(crate) families: Option<Result<OwnedFd, KernelError>>,
 }
 
 impl Programs {
     pub(crate) fn load(object: &mut Ebpf) -> Result<Self, KernelError> {
         let mut all = |specs: &[Spec]| -> Result<Vec<_>, KernelError> { specs.iter().map(|spec| Ok((*spec, owned(object::load(object, spec)?)?))).collect() };
         let (guards, node) = (all(&GUARDS)?, all(&NODE_PROGRAMS)?);
-        let families = if host::lsm_asks_programs().is_ok() { object::load(object, &FAMILIES).and_then(owned).ok() } else { None };
+        let families = host::offers_families().is_ok().then(|| object::load(object, &FAMILIES).and_then(owned));
         Ok(Self { guards, node, families })
     }
 }
