@@ -28,6 +28,8 @@ pub struct Metrics {
     pool: Count<1>,
     bounds: Count<1>,
     ring_events: Counter,
+    sockets_ended: Count<1>,
+    drift: Count<1>,
     snapshots: Count<1>,
     svids: Count<1>,
 }
@@ -58,6 +60,8 @@ impl Metrics {
         r.register_with_unit("weft_proxy_carried", "Bytes of applications that the proxy carried", Unit::Bytes, self.bytes.clone());
         r.register("weft_tunnel_handshakes", "TLS handshakes of tunnels", self.handshakes.clone());
         r.register("weft_tunnel_pool", "Connections that found a warm tunnel, and those that did not", self.pool.clone());
+        r.register("weft_sockets_ended", "Live sockets of workloads that the agent ended in the kernel, by why", self.sockets_ended.clone());
+        r.register("weft_drift", "Times that something was found to be otherwise than the agent had put it, by what", self.drift.clone());
         r.register("weft_proxy_bound", "Times that a table of the proxy was full, by which; docs/agent.md says what happens then", self.bounds.clone());
         r.register("weft_snapshots", "Snapshots received, by what became of them", self.snapshots.clone());
         r.register("weft_svids", "Requests for SVIDs, by their outcome", self.svids.clone());
@@ -89,6 +93,14 @@ impl Metrics {
             Measure::Bound(bound) => drop(self.bounds.get_or_create(&[("bound", bound.as_str())]).inc()),
             Measure::Pool { hit } => drop(self.pool.get_or_create(&[("outcome", if hit { "warm" } else { "cold" })]).inc()),
         }
+    }
+
+    pub fn drift(&self, what: &'static str) {
+        self.drift.get_or_create(&[("what", what)]).inc();
+    }
+
+    pub fn socket_ended(&self, why: &'static str) {
+        self.sockets_ended.get_or_create(&[("why", why)]).inc();
     }
 
     pub fn snapshot(&self, applied: bool) {

@@ -8,6 +8,7 @@ mod account;
 mod balance;
 mod budget;
 mod buffers;
+mod canary;
 mod fair;
 mod host;
 mod inbound;
@@ -35,6 +36,8 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use account::fresh_flow_id;
+pub use canary::answer_of;
 pub use host::{Bound, End, FlowRecord, Host, LocalWorkload, Measure, Point};
 use tokio::{
     net::TcpStream,

@@ -18,6 +18,7 @@ use super::{
     Shared,
     account::{Account, Failure, fresh_flow_id},
     balance::Load,
+    canary,
     fair::Share,
     host::{Bound, LocalWorkload, Measure, Point},
     limits::{ANSWER, ATTEMPTS_MAX, DESCRIPTORS_OUT, HANDSHAKE_OUT, HANDSHAKE_OUT_LAST, READY_WAIT, TUNNEL_CONNECT},
@@ -80,6 +81,9 @@ impl Outbound {
                 return sockets::reset(application);
             }
         };
+        if canary::is_canary(&attestation) {
+            return canary::answer(application, &attestation).await;
+        }
         let dialled = SocketAddr::new(attestation.dialled.into(), attestation.dialled_port);
         let mut account = Account::new(host, Point::Out, &self.workload, FlowId(attestation.flow), Some(dialled));
         let _place = match self.shared.budget.take(share, DESCRIPTORS_OUT) {

@@ -1,4 +1,5 @@
-//! Packets without a connection: enrolled workloads may ask the named resolvers, and nothing else leaves that is no judged TCP.
+//! Packets without a connection: enrolled workloads may ask the named resolvers, and for an echo of who a grant names; nothing else leaves that is no
+//! judged TCP.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -11,13 +12,15 @@ use weft_ebpf_common::{
     abi::*,
     addr::Addr,
     judge::{Class, Signs, classify},
+    packet::asks,
 };
 
 use crate::{
     connect::is_resolver,
-    ctx::user_ip6,
+    ctx::{read_ip6, user_ip6},
     emit::{self, Seen},
-    maps, who,
+    maps::{self, Slot},
+    who,
 };
 
 const REFUSE: i32 = 0;
@@ -79,7 +82,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
     }
     match classify(&signs) {
         Class::Unmanaged | Class::Exempt => PASS,
-        Class::Enrolled(_) if may_leave(&ctx, sk) => PASS,
+        Class::Enrolled(id) if may_leave(&ctx, sk, id) => PASS,
         _ => {
             emit::count(COUNT_EGRESS_REFUSED);
             REFUSE
@@ -98,9 +101,9 @@ unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
     }
 }
 
-/// A packet of an enrolled workload: TCP of a judged socket, or a question to a resolver.
+/// A packet of an enrolled workload: TCP of a judged socket, a question to a resolver, or an echo request that a grant covers.
 #[inline(always)]
-fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
+fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
     let Some((proto, to, header)) = destination(ctx) else { return false };
     if proto == PROTO_TCP {
         if sk.is_null() {
@@ -112,7 +115,12 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
             return false;
         }
         // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
-        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some();
+        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some_and(|r| !translated(ctx, sk, r, &to, header));
+    }
+    if proto == PROTO_ICMP || proto == PROTO_ICMPV6 {
+        let request = if proto == PROTO_ICMP { [8, 0] } else { [128, 0] };
+        let asked = matches!(ctx.load::<[u8; 2]>(header), Ok(kind) if kind == request);
+        return asked && asks(&Slot(who::generation().0), identity, &to, true, false) < REASON_NO_GRANT;
     }
     if proto != PROTO_UDP {
         return false;
@@ -121,6 +129,26 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
         Ok(port) => is_resolver(&to, u16::from_be(port)),
         Err(_) => false,
     }
+}
+
+/// Whether the packet goes elsewhere than its socket is connected to: nothing that the workload dials may be led away after the verdict.
+#[inline(always)]
+fn translated(ctx: &SkBuffContext, sk: *mut bpf_sock, r: &Attestation, to: &Addr, header: usize) -> bool {
+    if r.side != SIDE_CLIENT {
+        return false;
+    }
+    let port = u16::from_be(ctx.load::<u16>(header + 2).unwrap_or(0));
+    // SAFETY: fields of a full socket, in single loads.
+    let same = unsafe {
+        let there = if to.is_v4() { Addr::from_v4_be((*sk).dst_ip4) } else { read_ip6((&raw const (*sk).dst_ip6).cast()) };
+        // Before Linux 5.18 the port could be loaded as a whole word only; the word is zero behind it ever since.
+        there == *to && u16::from_be((&raw const (*sk).dst_port).cast::<u32>().read_volatile() as u16) == port
+    };
+    if !same {
+        let seen = Seen { flow: r.flow, netns: 0, source: r.source, revision: r.revision, addr: to, port, proto: PROTO_TCP, path: 0, with_task: false };
+        emit::denied(&seen, REASON_TRANSLATED);
+    }
+    !same
 }
 
 /// Transport protocol, destination, and where the transport header starts. IPv6 extension headers are no judged TCP.
