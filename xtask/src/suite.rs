@@ -104,6 +104,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package { name: "tcpdump", probe: "/usr/bin/tcpdump" },
     Package { name: "python3", probe: "/usr/bin/python3" },
     Package { name: "openssl", probe: "/usr/bin/openssl" },
+    Package { name: "nftables", probe: "nft" },
 ];
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
