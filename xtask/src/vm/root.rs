@@ -68,7 +68,7 @@ impl Luggage {
         process::output(Command::new("strip").arg("-g").arg("-o").arg(&to).arg(from)).map(drop)
     }
 
-    /// What [`super::inside`] will run.
+    /// What [`super::inside()`] will run.
     pub(crate) fn plan(&self, lines: &str) -> Result<()> {
         fs::write(self.tree.join(super::inside::PLAN), lines).context("cannot write the plan")
     }
