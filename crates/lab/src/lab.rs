@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Seek as _, Write as _},
+    io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -178,24 +178,24 @@ impl Drop for Lab {
     }
 }
 
+/// On the cgroup tree itself: who has another `/run` (a chroot, a container) shares it all the same. The file only says who holds it.
 fn lock(tag: &str, deadline: Duration) -> Result<File, LabError> {
-    let path = PathBuf::from(LOCK_FILE);
-    fs::create_dir_all("/run/lock").map_err(LabError::io("create", "/run/lock"))?;
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(LabError::io("open", &path))?;
+    let (tree, note) = (weft_host::cgroup2()?, PathBuf::from(LOCK_FILE));
+    let lock = File::open(&tree).map_err(LabError::io("open", &tree))?;
     let mut told = false;
     let taken = eventually(deadline, "the lock", || {
-        let outcome = file.try_lock();
+        let outcome = lock.try_lock();
         if outcome.is_err() && !told && !deadline.is_zero() {
             told = true;
-            eprintln!("waiting for another lab on this machine ({})", holder(&path));
+            eprintln!("waiting for another lab on this machine ({})", holder(&note));
         }
         outcome
     });
     if taken.is_err() {
-        return Err(LabError::Locked { holder: holder(&path), lock: path });
+        return Err(LabError::Locked { holder: holder(&note), lock: tree });
     }
-    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{tag}, pid {}", std::process::id()));
-    Ok(file)
+    let _ = fs::create_dir_all("/run/lock").and_then(|()| fs::write(&note, format!("{tag}, pid {}\n", std::process::id())));
+    Ok(lock)
 }
 
 fn holder(lock: &Path) -> String {
