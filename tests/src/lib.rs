@@ -2,11 +2,14 @@
 //!
 //! No assertion lives here; a test says what it expects.
 
+pub mod conformance;
+mod held;
 mod load;
 mod mesh;
 pub mod packets;
 mod probe;
 
+pub use held::{End, Held};
 pub use load::{Loads, Seen};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
 pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

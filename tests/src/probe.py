@@ -11,7 +11,7 @@ family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def tcp(s):
-    s.settimeout(8)
+    s.settimeout(float(os.environ.get("WEFT_PROBE_SECONDS", "8")))
     s.connect((address, port))
     s.sendall(marker + b"\n")
     data = s.makefile("rb").readline()

@@ -1,11 +1,17 @@
 //! This node: what connects workloads, kernel, proxy and holder with each other.
 
 mod applier;
+pub mod canary;
+mod drift;
 mod host;
 mod plumbing;
+mod revoker;
+mod standing;
 mod thread;
 
 pub use applier::Applier;
+pub use drift::Drift;
 pub use host::NodeHost;
-pub use plumbing::{Namespaces, NodePlumbing};
+pub use plumbing::{Namespaces, NodePlumbing, Place};
+pub use revoker::{Ender, Revoker};
 pub use thread::{Sources, Workloads, start};

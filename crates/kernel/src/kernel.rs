@@ -16,12 +16,14 @@ use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED,
     COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry,
-    Port, PortKey, ResolverKey, State, TupleKey, Workload,
+    Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
 use crate::{
-    Diagnostics, FlowRing, KernelError, cgroup, host,
+    Diagnostics, FlowRing, KernelError, cgroup,
+    drift::Given,
+    host,
     links::{self, Target},
     netns::Netns,
     object::{self, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
@@ -63,7 +65,10 @@ pub struct Kernel {
     pub(crate) cgroup_root: PathBuf,
     pub(crate) base_level: u32,
     pub(crate) own_netns: u64,
-    pub(crate) managed: Vec<PathBuf>,
+    pub(crate) options: NodeOptions,
+    /// Cgroup id of the agent itself.
+    pub(crate) exempt: u64,
+    pub(crate) given: Given,
     /// `weft_veth`, loaded once for all devices.
     pub(crate) veth: OwnedFd,
     /// By namespace cookie: the host's ends that are watched, or why there are none.
@@ -90,6 +95,7 @@ pub(crate) struct Tables {
     pub(crate) devices: Table<u32, Device>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
+    pub(crate) owners: Table<u32, SocketOwner>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
     pub(crate) listeners: Table<u64, u32>,
     pub(crate) counters: Table<u32, u64>,
@@ -110,11 +116,6 @@ impl Kernel {
         let mut object = object::open(&pins, node.base_level, 0)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
-        // First what the programs ask, then the programs.
-        tables.set_managed(&node.managed)?;
-        tables.set_resolvers(&options.resolvers)?;
-        let state = tables.state()?;
-        tables.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
         let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
         let kernel = Self {
             pins,
@@ -122,7 +123,9 @@ impl Kernel {
             cgroup_root: options.cgroup_root.clone(),
             base_level: node.base_level,
             own_netns,
-            managed: options.managed.clone(),
+            options: options.clone(),
+            exempt: node.own,
+            given: Given::default(),
             veth,
             veths: Mutex::default(),
             families: AtomicBool::new(false),
@@ -130,12 +133,56 @@ impl Kernel {
             ring_taken: Arc::default(),
             waiting: Mutex::default(),
         };
+        kernel.set_node(&node)?;
         let programs = Programs::load(&mut object)?;
         match former {
             None => kernel.attach(&programs)?,
             Some(former) => *kernel.waiting() = Some(Waiting::new(former, programs)),
         }
         Ok(kernel)
+    }
+
+    /// Puts back whatever [`Kernel::survey`] misses; what is there is swapped in place, without a gap.
+    pub fn repair(&self) -> Result<(), KernelError> {
+        let node = Node::check(&self.options)?;
+        let _changing = self.change();
+        self.set_node(&node)?;
+        let mut object = object::open(&self.pins, node.base_level, 0)?;
+        self.attach(&Programs::load(&mut object)?)
+    }
+
+    /// What the programs ask of the node, before there are programs.
+    fn set_node(&self, node: &Node) -> Result<(), KernelError> {
+        let (t, options) = (&self.tables, &self.options);
+        t.set_managed(&node.managed)?;
+        t.set_resolvers(&options.resolvers)?;
+        let state = t.state()?;
+        t.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: self.exempt, ..state })
+    }
+
+    /// Beside a running agent: guards every managed subtree that has no guard, because it was made anew and so is another cgroup, and says how many
+    /// programs that took. Everything else is the agent's, also when it is of another ABI version.
+    pub fn guard_beside(options: &NodeOptions) -> Result<usize, KernelError> {
+        let node = Node::check(options)?;
+        let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
+        let mut object = object::open(&pins, node.base_level, 0)?;
+        Tables::open(&pins)?.set_managed(&node.managed)?;
+        let mut attached = 0;
+        for spec in &GUARDS {
+            for dir in &options.managed {
+                let (file, link) = (File::open(dir).map_err(KernelError::cgroup(dir))?, guard_link(spec, dir)?);
+                let target = Target::Cgroup { path: dir, fd: file.as_fd(), id: cgroup::id(dir).map_err(KernelError::cgroup(dir))? };
+                if ![Some(&pins), former.as_ref()].into_iter().flatten().any(|pins| links::is_attached(pins, &link, &target)) {
+                    links::establish(&pins, &link, spec, object::load(&mut object, spec)?, &target)?;
+                    attached += 1;
+                }
+            }
+        }
+        Ok(attached)
     }
 
     /// What is in force, as the kernel holds it.
@@ -145,11 +192,23 @@ impl Kernel {
 
     /// Every program that should be attached, and whether it is, read back from the kernel.
     pub fn programs(&self) -> Vec<ProgramInfo> {
+        let mut list = self.node_programs();
+        for name in self.pins.links().unwrap_or_default() {
+            if let Some(cookie) = pins::cookie_of_link(&name) {
+                let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
+                list.push(ProgramInfo { name: object::LOOKUP.name.to_owned(), attached_to: format!("netns {cookie}"), attached });
+            }
+        }
+        list
+    }
+
+    /// Those that are no single workload's.
+    pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
         let mut list = Vec::new();
         for spec in &NODE_PROGRAMS {
             list.push(self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
         }
-        for dir in &self.managed {
+        for dir in &self.options.managed {
             for spec in &GUARDS {
                 list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
@@ -157,12 +216,6 @@ impl Kernel {
         if self.families.load(Ordering::Relaxed) {
             let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
             list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
-        }
-        for name in self.pins.links().unwrap_or_default() {
-            if let Some(cookie) = pins::cookie_of_link(&name) {
-                let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
-                list.push(ProgramInfo { name: object::LOOKUP.name.to_owned(), attached_to: format!("netns {cookie}"), attached });
-            }
         }
         list
     }
@@ -193,13 +246,18 @@ impl Kernel {
         Diagnostics::open(&self.pins)
     }
 
+    /// Whether a deny program covers the cgroup already.
+    pub(crate) fn is_managed(&self, cgroup: &Path) -> bool {
+        self.options.managed.iter().any(|dir| cgroup.starts_with(dir))
+    }
+
     pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn attach(&self, programs: &Programs) -> Result<(), KernelError> {
         for (spec, program) in &programs.guards {
-            for dir in &self.managed {
+            for dir in &self.options.managed {
                 self.establish(spec, program.as_fd(), dir, &guard_link(spec, dir)?)?;
             }
         }
@@ -221,14 +279,16 @@ impl Kernel {
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
-        links::establish(&self.pins, name, spec, program, &Target::Cgroup { path: dir, fd: file.as_fd(), id })
+        links::establish(&self.pins, name, spec, program, &Target::Cgroup { path: dir, fd: file.as_fd(), id })?;
+        self.given.note(&self.pins, name);
+        Ok(())
     }
 
     fn cgroup_program(&self, spec: &Spec, dir: &Path, link: Option<String>) -> ProgramInfo {
         let attached = || -> Option<bool> {
             let file = File::open(dir).ok()?;
             let id = cgroup::id(dir).ok()?;
-            Some(links::is_attached(&self.pins, &link?, &Target::Cgroup { path: dir, fd: file.as_fd(), id }))
+            Some(self.given.holds(&self.pins, &link?, &Target::Cgroup { path: dir, fd: file.as_fd(), id }))
         };
         ProgramInfo { name: spec.name.to_owned(), attached_to: dir.display().to_string(), attached: attached().unwrap_or(false) }
     }
@@ -236,7 +296,7 @@ impl Kernel {
     /// Guards and table entries of subtrees that the configuration no longer names, or that were made anew.
     fn drop_stale(&self) -> Result<(), KernelError> {
         let id = |dir: &PathBuf| cgroup::id(dir).map_err(KernelError::cgroup(dir));
-        let managed = self.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+        let managed = self.options.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         for name in self.pins.links()? {
             if let Some(id) = name.strip_prefix("guard_").and_then(|n| n.rsplit_once('-')).and_then(|(_, id)| id.parse().ok())
                 && !managed.contains(&id)
@@ -269,6 +329,7 @@ impl Tables {
             devices: Table::open(pins, "DEVICES")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
             socks: Table::open(pins, "SOCKS")?,
+            owners: Table::open(pins, "OWNERS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,
             listeners: Table::open(pins, "LISTENERS")?,
             counters: Table::open(pins, "COUNTERS")?,

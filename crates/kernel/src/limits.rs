@@ -18,3 +18,9 @@ pub const NETLINK_BUFFER_BYTES: usize = 64 << 10;
 pub const NETLINK_DEADLINE: Duration = Duration::from_secs(5);
 /// Addresses of one workload; further ones are refused.
 pub const ADDRESSES_MAX: usize = 16;
+/// Bytes read from sock_diag at once; the kernel's messages are at most half of it.
+pub const DIAG_BUFFER_BYTES: usize = 64 << 10;
+/// Sockets that one message orders to end, each acknowledged: what the receive buffer of a netlink socket holds.
+pub const DESTROY_BATCH: usize = 128;
+/// How long one answer of sock_diag may take.
+pub const DIAG_TIMEOUT: Duration = Duration::from_secs(5);

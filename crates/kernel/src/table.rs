@@ -10,7 +10,7 @@ use std::{
 
 use weft_ebpf_common::{
     Addr, Attestation, Destination, DestinationKey, Device, External, ExternalKey, Grant, GrantKey, LocalAddr, LocalBackends, Netns, Port, PortKey,
-    ResolverKey, State, TupleKey, Workload,
+    ResolverKey, SocketOwner, State, TupleKey, Workload,
 };
 
 use crate::{KernelError, pins::Pins, sys};
@@ -47,6 +47,7 @@ plain!(
     Port,
     PortKey,
     ResolverKey,
+    SocketOwner,
     State,
     TupleKey,
     Workload,

@@ -1,7 +1,8 @@
 //! Enrolment: a workload becomes known to the kernel, is read back, and goes again.
 //!
-//! Order is everything. A workload is enrolled only when what refuses and steers its inbound traffic is in place, so its cgroup's entry is
-//! written last; until then it is unidentified and denied. Withdrawal goes the other way.
+//! Order is everything: [`Kernel::gate`] denies the cgroup and puts in place what refuses and steers inbound traffic; then what was open before
+//! is ended ([`Kernel::end_sockets`]); only then [`Kernel::allow`] writes the cgroup's entry, until which the workload is unidentified and
+//! denied. Withdrawal goes the other way.
 
 use std::{
     io,
@@ -17,12 +18,12 @@ use weft_ebpf_common::{
 use weft_types::ServiceId;
 
 use crate::{
-    Kernel, KernelError, cgroup,
+    Kernel, KernelError, Survey, cgroup,
     kernel::bounded,
     limits::ADDRESSES_MAX,
     links::{self, Target},
     netns::Netns,
-    object::{self, FAMILIES, LOOKUP},
+    object::{self, LOOKUP},
     pins::lookup_link,
 };
 
@@ -65,12 +66,22 @@ impl Enrolment<'_> {
 }
 
 impl Kernel {
-    /// Makes the workload known. Doing it again with the same workload repairs what is missing.
-    pub fn enrol(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<(), KernelError> {
+    /// Denies the workload unless the kernel allows this very one already, and puts everything in place but the entry that allows it. Doing it
+    /// again repairs what is missing, without a gap in what is allowed. True: the workload was denied, or its door was open, until now.
+    pub fn gate(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<bool, KernelError> {
         let capture_port = port_of(listeners.capture).map_err(|source| KernelError::Listener { path: e.netns.path().to_owned(), source })?;
         let _changing = self.change();
         let cgroup = self.check_enrolment(e)?;
         let (t, cookie) = (&self.tables, e.netns.cookie());
+        let known = t.workloads.get(&cgroup)?.is_some_and(|w| w.identity == e.identity.0 && w.netns == cookie);
+        if !known {
+            if !self.is_managed(&e.cgroup) {
+                t.managed.put(&cgroup, &1)?;
+            }
+            t.workloads.remove(&cgroup)?;
+        }
+        let door = lookup_link(cookie);
+        let closed = links::is_attached(&self.pins, &door, &Target::of(e.netns)) && !self.given.was_replaced(&self.pins, &door);
         let mut instance = object::open(&self.pins, self.base_level, cookie)?;
         let program = object::load(&mut instance, &LOOKUP)?;
         self.lookup(e.netns, program)?;
@@ -82,7 +93,18 @@ impl Kernel {
             t.local_addrs.put(&(*ip).into(), &e.local_addr())?;
         }
         self.add_backend(e)?;
-        t.workloads.put(&cgroup, &e.workload())
+        Ok(!known || !closed)
+    }
+
+    /// Lets the workload's cgroup talk as its identity: the last step.
+    pub fn allow(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+        let _changing = self.change();
+        let cgroup = self.check_enrolment(e)?;
+        self.tables.workloads.put(&cgroup, &e.workload())?;
+        if !self.is_managed(&e.cgroup) {
+            self.tables.managed.remove(&cgroup)?;
+        }
+        Ok(())
     }
 
     /// Removes the workload; what is already missing is no error. Its cgroup and namespace may be gone.
@@ -116,15 +138,15 @@ impl Kernel {
         Ok(gone)
     }
 
-    /// Reads every entry and link of the workload back from the kernel; the error says what is missing.
-    pub fn read_back(&self, e: &Enrolment<'_>) -> Result<(), String> {
+    /// Reads every entry and link of the workload back from the kernel, and holds it against one look at the node; the error says what is missing.
+    pub fn read_back(&self, e: &Enrolment<'_>, survey: &Survey) -> Result<(), String> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let text = |err: KernelError| err.to_string();
         let waiting = self.is_waiting();
-        if !waiting && !links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
-            return Err(format!("no sk_lookup program is attached to namespace {}", e.netns.path().display()));
+        if !waiting && !self.given.holds(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
+            return Err(format!("no sk_lookup program of ours is attached to namespace {}", e.netns.path().display()));
         }
-        if !t.listeners.keys().map_err(text)?.contains(&cookie) {
+        if !survey.listeners.contains(&cookie) {
             return Err("the tunnel listener is not in LISTENERS".to_owned());
         }
         match t.netns.get(&cookie).map_err(text)? {
@@ -137,6 +159,10 @@ impl Kernel {
                 return Err(format!("address {ip} is not in LOCAL_ADDRS"));
             }
         }
+        let backends = t.local.get(&e.identity.0).map_err(text)?.map(|local| list(&local)).unwrap_or_default();
+        if backends.len() < LOCAL_BACKENDS_MAX && !backends.contains(&e.backend()) {
+            return Err(format!("it is not among the endpoints of service {} in LOCAL", e.identity));
+        }
         self.watched(e)?;
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
@@ -144,8 +170,8 @@ impl Kernel {
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
-        match self.programs().into_iter().find(|p| !waiting && !p.attached && !p.attached_to.starts_with("netns ") && p.name != FAMILIES.name) {
-            Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
+        match survey.missing.first() {
+            Some(missing) => Err(missing.clone()),
             None => Ok(()),
         }
     }

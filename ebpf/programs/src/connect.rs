@@ -79,6 +79,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         return refuse(&mut seen, REASON_PROTOCOL);
     }
     let Some(netns) = netns else { return refuse(&mut seen, REASON_NO_CAPTURE) };
+    let canary = port == CANARY_PORT && (dialled == CANARY_V4 || dialled == CANARY_V6);
     if dialled.is_loopback() || dialled.is_unspecified() {
         return PASS;
     }
@@ -89,6 +90,9 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     } else if is_resolver(&dialled, port) {
         j.reason = u32::from(REASON_RESOLVER);
         Way { path: PATH_RESOLVER, netns: 0, to: dialled, port }
+    } else if canary && netns.capture_port != 0 {
+        j.reason = u32::from(REASON_LOCAL);
+        captured(&dialled, cookie, netns)
     } else {
         if revision == 0 {
             return refuse(&mut seen, REASON_NO_SNAPSHOT);
@@ -127,8 +131,11 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     if way.path == PATH_CAPTURED || way.path == PATH_SAME_NODE {
         rewrite(sa, &way, family6);
     }
-    seen.path = way.path;
-    emit::flow(&seen, &j);
+    // A canary is no flow of the workload.
+    if !canary {
+        seen.path = way.path;
+        emit::flow(&seen, &j);
+    }
     PASS
 }
 
@@ -152,8 +159,14 @@ fn way(j: &Judgement, dialled: &Addr, cookie: u64, netns: &Netns) -> Option<Way>
     if netns.capture_port == 0 {
         return None;
     }
+    Some(captured(dialled, cookie, netns))
+}
+
+/// To the agent's listener in the caller's namespace, whose port must be known.
+#[inline(always)]
+fn captured(dialled: &Addr, cookie: u64, netns: &Netns) -> Way {
     let to = if dialled.is_v4() { LOOPBACK_V4 } else { LOOPBACK_V6 };
-    Some(Way { path: PATH_CAPTURED, netns: cookie, to, port: netns.capture_port })
+    Way { path: PATH_CAPTURED, netns: cookie, to, port: netns.capture_port }
 }
 
 #[inline(always)]

@@ -17,7 +17,7 @@ use weft_ebpf_common::{
 
 use crate::{
     connect::is_resolver,
-    ctx::user_ip6,
+    ctx::{read_ip6, user_ip6},
     emit::{self, Seen},
     maps::{self, Slot},
     who,
@@ -29,6 +29,9 @@ const SOCK_STREAM: u32 = 1;
 const TCP_LISTEN: u32 = 10;
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+const IPPROTO_HOPOPTS: u8 = 0;
+/// Behind the next header: no further eight bytes, the option's type, its length.
+const JUMBO_OPTION: [u8; 3] = [0, 0xc2, 4];
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn weft_sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -112,7 +115,7 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
             return false;
         }
         // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
-        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some();
+        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some_and(|r| !translated(ctx, sk, r, &to, header));
     }
     if proto == PROTO_ICMP || proto == PROTO_ICMPV6 {
         let request = if proto == PROTO_ICMP { [8, 0] } else { [128, 0] };
@@ -128,6 +131,26 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
     }
 }
 
+/// Whether the packet goes elsewhere than its socket is connected to: nothing that the workload dials may be led away after the verdict.
+#[inline(always)]
+fn translated(ctx: &SkBuffContext, sk: *mut bpf_sock, r: &Attestation, to: &Addr, header: usize) -> bool {
+    if r.side != SIDE_CLIENT {
+        return false;
+    }
+    let port = u16::from_be(ctx.load::<u16>(header + 2).unwrap_or(0));
+    // SAFETY: fields of a full socket, in single loads.
+    let same = unsafe {
+        let there = if to.is_v4() { Addr::from_v4_be((*sk).dst_ip4) } else { read_ip6((&raw const (*sk).dst_ip6).cast()) };
+        // Before Linux 5.18 the port could be loaded as a whole word only; the word is zero behind it ever since.
+        there == *to && u16::from_be((&raw const (*sk).dst_port).cast::<u32>().read_volatile() as u16) == port
+    };
+    if !same {
+        let seen = Seen { flow: r.flow, netns: 0, source: r.source, revision: r.revision, addr: to, port, proto: PROTO_TCP, path: 0, with_task: false };
+        emit::denied(&seen, REASON_TRANSLATED);
+    }
+    !same
+}
+
 /// Transport protocol, destination, and where the transport header starts. IPv6 extension headers are no judged TCP.
 #[inline(always)]
 fn destination(ctx: &SkBuffContext) -> Option<(u8, Addr, usize)> {
@@ -141,8 +164,12 @@ fn destination(ctx: &SkBuffContext) -> Option<(u8, Addr, usize)> {
     }
     if ethertype == ETH_P_IPV6 {
         let proto = ctx.load::<u8>(6).ok()?;
-        let to = ctx.load::<[u32; 4]>(24).ok()?;
-        return Some((proto, Addr::from_v6_be(to), 40));
+        let to = Addr::from_v6_be(ctx.load::<[u32; 4]>(24).ok()?);
+        // The stack itself puts a jumbo option (RFC 2675) in front of TCP's header when it hands a device more than 65,535 bytes at once.
+        if proto == IPPROTO_HOPOPTS && ctx.load::<[u8; 3]>(41).ok()? == JUMBO_OPTION {
+            return Some((ctx.load::<u8>(40).ok()?, to, 48));
+        }
+        return Some((proto, to, 40));
     }
     None
 }
