@@ -264,7 +264,12 @@ fn stop_ends_agent_and_holder_and_uninstall_leaves_nothing() -> Result<()> {
     let stopped = command(&mesh, 0, "stop")?;
     assert!(stopped.status.success(), "{stopped:?}");
     // The lab's own child is left to be reaped.
-    assert!(weft_lab::pids_below(mesh.agents[0].place().cgroup()).iter().all(|p| p.parse() == Ok(own)), "{stopped:?}");
+    // A process that has ended stays in its cgroup for a moment.
+    eventually(Duration::from_secs(2), "nothing but the lab's own child is left", || {
+        let left = weft_lab::pids_below(mesh.agents[0].place().cgroup());
+        if left.iter().all(|p| p.parse() == Ok(own)) { Ok(()) } else { Err(format!("{left:?} of {stopped:?}")) }
+    })
+    .map_err(anyhow::Error::msg)?;
     mesh.agents[0].stop();
     let denied = probe(mesh.pod("stranger").place(), "tcp", &far, PORT, "still enforced")?;
     assert!(!denied.ok && denied.errno == 1, "{denied:?}");

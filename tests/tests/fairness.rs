@@ -45,7 +45,7 @@ fn a_thousand_greedy_streams_do_not_starve_a_polite_workload() -> Result<()> {
     assert!(greedy.is_running(), "{}\n{}", greedy.log(), mesh.logs());
     assert!(alone.rounds > 100 && beside.rounds > 100, "{alone:?} {beside:?}");
     // Generous: two processors are shared with the greedy programs themselves. Without turns it is seconds.
-    assert!(beside.p99_ms < 250.0 && beside.fresh_p99_ms < 1500.0, "{beside:?} beside, {alone:?} alone");
+    assert!(beside.p99_ms < 500.0 && beside.fresh_p99_ms < 2000.0, "{beside:?} beside, {alone:?} alone");
     greedy.kill9();
     Ok(())
 }

@@ -107,7 +107,7 @@ pub(crate) fn remove_left_over(cache: &Path) -> Result<()> {
 }
 
 fn owner(name: &str) -> Option<u32> {
-    ["fresh-", "bare-", "vm-"].iter().find_map(|kind| name.strip_prefix(kind))?.parse().ok()
+    ["fresh-", "bare-", "vm-", "run-"].iter().find_map(|kind| name.strip_prefix(kind))?.parse().ok()
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
     let cache = debian::cache()?;
     weft_host::space(&cache, SPACE_MIB, "set XDG_CACHE_HOME to a larger file system")?;
     weft_host::ensure(vm::PACKAGES)?;
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    debian::remove_left_over(&cache)?;
     let kernel = vm::Kernel::fetch(&cache, line)?;
     let system = vm::system(&cache, &suite::PACKAGES.iter().map(|package| package.name).collect::<Vec<_>>())?;
 
@@ -33,7 +35,7 @@ pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
         println!("    an agent must refuse this kernel, and say that it lacks {}", kernel.lacks.join(", "));
         chosen = vec![REFUSAL.to_owned()];
     }
-    let luggage = vm::Luggage::new(&kernel)?;
+    let luggage = vm::Luggage::new(&cache, &kernel)?;
     demo::build()?;
     let mut plan = String::new();
     for test in programs(&chosen)? {

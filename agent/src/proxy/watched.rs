@@ -1,7 +1,7 @@
 //! A socket that one part of a connection reads, another writes, and a third watches for a reset, which must not wait for the first two.
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Read as _},
     net::Shutdown,
     pin::Pin,
     sync::Arc,
@@ -32,17 +32,21 @@ impl AsyncRead for Watched {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
             let room = into.remaining();
-            match self.0.try_read(into.initialize_unfilled()) {
-                Ok(n) => {
+            let mut got = None;
+            // Readiness is what it was before the read: what arrives meanwhile is not forgotten.
+            let done = self.0.try_io(Interest::READABLE, || {
+                let n = (&*SockRef::from(&*self.0)).read(into.initialize_unfilled())?;
+                got = Some(n);
+                // That was all: the next read waits for the kernel's word instead of asking in vain.
+                if 0 < n && n < room { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (got, done) {
+                (Some(n), _) => {
                     into.advance(n);
-                    if 0 < n && n < room {
-                        // All that was there: the next read waits for the kernel's word instead of asking in vain.
-                        let _ = self.0.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
-                    }
                     return Poll::Ready(Ok(()));
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
+                (None, Err(e)) if e.kind() != ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+                (None, _) => {}
             }
         }
     }

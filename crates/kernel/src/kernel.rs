@@ -193,6 +193,10 @@ impl Kernel {
     /// Every program that should be attached, and whether it is, read back from the kernel.
     pub fn programs(&self) -> Vec<ProgramInfo> {
         let mut list = self.node_programs();
+        if self.families.load(Ordering::Relaxed) {
+            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
+            list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
+        }
         for name in self.pins.links().unwrap_or_default() {
             if let Some(cookie) = pins::cookie_of_link(&name) {
                 let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
@@ -212,10 +216,6 @@ impl Kernel {
             for spec in &GUARDS {
                 list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
             }
-        }
-        if self.families.load(Ordering::Relaxed) {
-            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
-            list.push(ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached });
         }
         list
     }

@@ -48,15 +48,16 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     weft_host::require(&[Need::Root])?;
     weft_host::ensure(vm::PACKAGES)?;
     let cache = debian::cache()?;
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    debian::remove_left_over(&cache)?;
     let kernel = vm::Kernel::fetch(&cache, LINE)?;
     let system = vm::system(&cache, &suite::PACKAGES.iter().map(|package| package.name).collect::<Vec<_>>())?;
     demo::build()?;
     for boot in all.into_iter().filter(|boot| names.is_empty() || names.iter().any(|name| boot.name() == name)) {
         println!("    {} boot", boot.name());
-        let luggage = vm::Luggage::new(&kernel)?;
+        let luggage = vm::Luggage::new(&cache, &kernel)?;
         pack(&luggage, boot)?;
-        let room = tempfile::tempdir_in("/var/tmp")?;
-        let capture = room.path().join("wire.pcap");
+        let capture = luggage.beside("wire.pcap");
         let guest = vm::Guest {
             kernel: &kernel,
             system: &system,

@@ -84,14 +84,14 @@ fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Probes get twice their time: an agent's start takes ten seconds here. Orphans become children of the first process; one that is not waited for would look alive to a test.
+/// Probes get five times their time: an agent's start takes ten seconds here, and more on a busy machine. Orphans become children of the first process; one that is not waited for would look alive to a test.
 fn one(words: &[&str]) -> Result<i32> {
     let [program, arguments @ ..] = words else { bail!("an empty line in the plan") };
     let environment = HashMap::from([
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),
         ("LANG", "C.UTF-8"),
-        ("WEFT_PROBE_SECONDS", "16"),
+        ("WEFT_PROBE_SECONDS", "40"),
     ]);
     let child = Command::new(program)
         .args(arguments)

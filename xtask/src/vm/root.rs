@@ -41,27 +41,36 @@ pub(crate) fn system(cache: &Path, packages: &[&str]) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// What a suite brings: the folder that becomes `/weft` in the guest, with the kernel's modules in it.
-pub(crate) struct Luggage(tempfile::TempDir);
+/// What a suite brings: the folder that becomes `/weft` in the guest, with the kernel's modules in it. Removed when it goes, or by the next run.
+pub(crate) struct Luggage {
+    room: debian::Room,
+    tree: PathBuf,
+}
 
 impl Luggage {
-    pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("weft-vm-").tempdir_in("/var/tmp")?;
-        fs::create_dir_all(dir.path().join("lib"))?;
-        process::output(Command::new("cp").args(["-a"]).arg(kernel.modules()).arg(dir.path().join("lib/modules")))?;
-        Ok(Self(dir))
+    pub(crate) fn new(cache: &Path, kernel: &Kernel) -> Result<Self> {
+        let room = debian::Room(cache.join(format!("run-{}", std::process::id())));
+        let tree = room.0.join("tree");
+        fs::create_dir_all(tree.join("lib")).with_context(|| format!("cannot make {}", tree.display()))?;
+        process::output(Command::new("cp").args(["-a"]).arg(kernel.modules()).arg(tree.join("lib/modules")))?;
+        Ok(Self { room, tree })
+    }
+
+    /// A file beside what the guest sees.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.room.0.join(name)
     }
 
     /// Takes a built program along, without what only a debugger reads.
     pub(crate) fn program(&self, from: &Path, to: &str) -> Result<()> {
-        let to = self.0.path().join(to);
-        fs::create_dir_all(to.parent().unwrap_or(self.0.path()))?;
+        let to = self.tree.join(to);
+        fs::create_dir_all(to.parent().unwrap_or(&self.tree))?;
         process::output(Command::new("strip").arg("-g").arg("-o").arg(&to).arg(from)).map(drop)
     }
 
     /// What [`super::inside`] will run.
     pub(crate) fn plan(&self, lines: &str) -> Result<()> {
-        fs::write(self.0.path().join(super::inside::PLAN), lines).context("cannot write the plan")
+        fs::write(self.tree.join(super::inside::PLAN), lines).context("cannot write the plan")
     }
 
     /// A file that lies over the guest's root.
@@ -76,24 +85,18 @@ impl Luggage {
     }
 
     fn overlay(&self, path: &str) -> Result<PathBuf> {
-        let to = self.0.path().join("overlay").join(path.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().unwrap_or(self.0.path()))?;
+        let to = self.tree.join("overlay").join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap_or(&self.tree))?;
         Ok(to)
     }
 
     /// The disk of it, in a file that goes with the luggage.
     pub(crate) fn disk(&self) -> Result<PathBuf> {
-        let said = process::output(Command::new("du").args(["-sm"]).arg(self.0.path()))?;
+        let said = process::output(Command::new("du").args(["-sm"]).arg(&self.tree))?;
         let Some(used) = said.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()) else { bail!("`du` said {said}") };
-        let image = self.0.path().with_extension("ext4");
-        make(self.0.path(), &image, used + used / 4 + 32)?;
+        let image = self.beside("luggage.ext4");
+        make(&self.tree, &image, used + used / 4 + 32)?;
         Ok(image)
-    }
-}
-
-impl Drop for Luggage {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(self.0.path().with_extension("ext4"));
     }
 }
 
