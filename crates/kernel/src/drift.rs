@@ -11,6 +11,7 @@ use weft_policy::KernelTables;
 use crate::{
     Kernel, KernelError, cgroup,
     links::{self, Target},
+    object::FAMILIES,
     pins::Pins,
 };
 
@@ -62,7 +63,8 @@ impl Kernel {
         let mut missing: Vec<String> = self
             .node_programs()
             .into_iter()
-            .filter(|p| !p.attached)
+            // A kernel that refuses this one keeps nothing else from being enforced.
+            .filter(|p| !p.attached && p.name != FAMILIES.name)
             .map(|p| format!("program {} is not attached to {}, or was replaced", p.name, p.attached_to))
             .collect();
         let state = t.state()?;

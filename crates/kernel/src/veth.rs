@@ -127,8 +127,9 @@ impl Kernel {
 
     /// Whether this agent's program stands at a device.
     fn is_attached(&self, index: u32) -> bool {
-        let own = || sys::program_id(self.veth.as_fd()).ok();
-        has_link(&self.pins, index) || rtnl::classifier(index).is_ok_and(|id| id.is_some() && id == own())
+        let Ok(own) = sys::program_id(self.veth.as_fd()) else { return false };
+        links::info(&self.pins, &link_name(index)).is_some_and(|i| i.device() == index && i.prog_id == own)
+            || rtnl::classifier(index).is_ok_and(|id| id == Some(own))
     }
 
     /// Whether a program of ours, or of an agent before, does.
