@@ -19,6 +19,7 @@ const FRAME_MIN_BYTES: usize = 60;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_IPV6: u16 = 0x86dd;
+const IPPROTO_HOPOPTS: u8 = 0;
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
@@ -235,8 +236,13 @@ fn ipv6<B: Bytes>(b: &B, f: &mut Frame) {
         return;
     }
     let length = usize::from(u16::from_be_bytes([h[4], h[5]]));
-    let at = ETHERNET_BYTES + IPV6_BYTES;
-    // Extension headers are protocols of their own here, and so refused.
+    let mut at = ETHERNET_BYTES + IPV6_BYTES;
+    // Extension headers are protocols of their own here, and so refused, but for one that the stack itself puts in front of TCP's header when it
+    // hands a device more than 65,535 bytes at once (RFC 2675).
+    if let (IPPROTO_HOPOPTS, Some([PROTO_TCP, 0, 0xc2, 4, ..])) = (f.proto, b.load::<8>(at)) {
+        f.proto = PROTO_TCP;
+        at += 8;
+    }
     match f.proto {
         PROTO_TCP => tcp(b, f, at, length == TCP_BYTES && b.size() == at + TCP_BYTES),
         PROTO_UDP => udp(b, f, at),

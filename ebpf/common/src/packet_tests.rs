@@ -157,6 +157,19 @@ fn tcp_goes_where_a_grant_leads_and_only_the_way_it_leads() {
 }
 
 #[test]
+fn of_extension_headers_only_the_stacks_own_jumbo_option_is_known() {
+    let behind = |option: [u8; 8], to: u8| {
+        let payload = [&option[..], &segment(40_000, 8080, ACK, b"x")].concat();
+        verdict(&packet(ip6(1), ip6(to), IPPROTO_HOPOPTS, &payload))
+    };
+    let jumbo = [PROTO_TCP, 0, 0xc2, 4, 0, 1, 0, 0];
+    assert_eq!(behind(jumbo, 2), REASON_GRANT);
+    assert_eq!(behind(jumbo, 4), REASON_NO_GRANT);
+    assert_eq!(behind([PROTO_TCP, 0, 5, 2, 0, 0, 0, 0], 2), REASON_PROTOCOL);
+    assert_eq!(behind([PROTO_UDP, 0, 0xc2, 4, 0, 1, 0, 0], 2), REASON_PROTOCOL);
+}
+
+#[test]
 fn answers_go_to_who_may_ask() {
     let check = |frame: Vec<u8>, reason| assert_eq!(verdict(&frame), reason, "{frame:?}");
     check(tcp(ip(3), 8080, 40_000, SYN | ACK), REASON_GRANT);
