@@ -8,6 +8,8 @@ pub const CONFIG_MAX_BYTES: u64 = 1 << 20;
 pub const MANAGED_MAX: usize = weft_ebpf_common::limits::MANAGED_MAX as usize;
 /// Resolvers; the kernel table's bound. More are refused with the configuration.
 pub const RESOLVERS_MAX: usize = weft_ebpf_common::limits::RESOLVERS_MAX as usize;
+/// Addresses of the host that its workloads are reached at; more are refused with the configuration.
+pub const HOST_ADDRESSES_MAX: usize = weft_kernel::limits::ADDRESSES_MAX;
 /// Workloads of one node; the kernel table's bound. A further one is refused and stays denied.
 pub const WORKLOADS_MAX: usize = weft_ebpf_common::limits::WORKLOADS_MAX as usize;
 

@@ -2,6 +2,7 @@
 //!
 //! No assertion lives here; a test says what it expects.
 
+pub mod kinds;
 mod mesh;
 mod probe;
 

@@ -7,5 +7,5 @@ mod thread;
 
 pub use applier::Applier;
 pub use host::NodeHost;
-pub use plumbing::{Namespaces, NodePlumbing};
+pub use plumbing::{Door, HostAddresses, Namespaces, NodePlumbing};
 pub use thread::{Sources, Workloads, start};

@@ -11,9 +11,9 @@ use std::{
 
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
-    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED,
-    Destination, DestinationKey, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, State, TupleKey,
-    Workload,
+    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
+    COUNT_LOOKUP_REFUSED, Destination, DestinationKey, External, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port,
+    PortKey, ResolverKey, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -80,6 +80,7 @@ pub(crate) struct Tables {
     pub(crate) socks: Table<u32, Attestation>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
     pub(crate) listeners: Table<u64, u32>,
+    pub(crate) listening: Table<ListenKey, Listen>,
     pub(crate) counters: Table<u32, u64>,
 }
 
@@ -90,7 +91,7 @@ impl Kernel {
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let node = Node::check(options)?;
         let pins = Pins::create(&options.bpffs)?;
-        let mut object = object::open(&pins, node.base_level, 0)?;
+        let mut object = object::open(&pins, node.base_level, 0, false)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
         // First what the programs ask, then the programs.
@@ -122,6 +123,11 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// Cookie of the namespace that the agent lives in: the node's own.
+    pub fn own_netns(&self) -> u64 {
+        self.own_netns
+    }
+
     /// What is in force, as the kernel holds it.
     pub fn state(&self) -> Result<State, KernelError> {
         self.tables.state()
@@ -129,15 +135,7 @@ impl Kernel {
 
     /// Every program that should be attached, and whether it is, read back from the kernel.
     pub fn programs(&self) -> Vec<ProgramInfo> {
-        let mut list = Vec::new();
-        for spec in &NODE_PROGRAMS {
-            list.push(self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
-        }
-        for dir in &self.managed {
-            for spec in &GUARDS {
-                list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
-            }
-        }
+        let mut list = self.node_programs();
         for name in self.pins.links().unwrap_or_default() {
             if let Some(cookie) = pins::cookie_of_link(&name) {
                 let attached = links::info(&self.pins, &name).is_some_and(|i| i.netns_inode() != 0);
@@ -145,6 +143,13 @@ impl Kernel {
             }
         }
         list
+    }
+
+    /// Those of [`Self::programs`] that every workload relies on.
+    pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
+        let node = NODE_PROGRAMS.iter().map(|spec| self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
+        let guards = self.managed.iter().flat_map(|dir| GUARDS.iter().map(|spec| self.cgroup_program(spec, dir, guard_link(spec, dir).ok())));
+        node.chain(guards).collect()
     }
 
     /// Sums over all CPUs since the tables were made. Empty when they cannot be read.
@@ -156,6 +161,7 @@ impl Kernel {
             ("lookup_passed", COUNT_LOOKUP_PASSED),
             ("egress_refused", COUNT_EGRESS_REFUSED),
             ("guard_refused", COUNT_GUARD_REFUSED),
+            ("ingress_refused", COUNT_INGRESS_REFUSED),
         ];
         named.into_iter().filter_map(|(name, index)| Some((name, percpu::sum(self.tables.counters.fd(), index).ok()?))).collect()
     }
@@ -225,6 +231,7 @@ impl Tables {
             socks: Table::open(pins, "SOCKS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,
             listeners: Table::open(pins, "LISTENERS")?,
+            listening: Table::open(pins, "LISTENING")?,
             counters: Table::open(pins, "COUNTERS")?,
         })
     }

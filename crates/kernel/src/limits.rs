@@ -14,3 +14,9 @@ pub const VERIFIER_LOG_TAIL_BYTES: usize = 2048;
 pub const STATE_FREE_MIN_BYTES: u64 = 16 << 20;
 /// Addresses of one workload; further ones are refused.
 pub const ADDRESSES_MAX: usize = 16;
+/// Listening sockets of one shared namespace that are told apart; those of further ones are nobody's, and so refused.
+pub const LISTENERS_MAX: usize = weft_ebpf_common::limits::LISTENING_MAX as usize / 2;
+/// How long the kernel may take to list the sockets of a namespace.
+pub const SOCK_DIAG_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of one answer of sock_diag.
+pub const SOCK_DIAG_BUFFER_BYTES: usize = 64 << 10;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use weft_ebpf_common::{
-    Addr, Attestation, Destination, DestinationKey, External, ExternalKey, Grant, GrantKey, LocalAddr, LocalBackends, Netns, Port, PortKey, ResolverKey, State,
-    TupleKey, Workload,
+    Addr, Attestation, Destination, DestinationKey, External, ExternalKey, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns, Port, PortKey,
+    ResolverKey, State, TupleKey, Workload,
 };
 
 use crate::{KernelError, pins::Pins, sys};
@@ -39,6 +39,8 @@ plain!(
     ExternalKey,
     Grant,
     GrantKey,
+    Listen,
+    ListenKey,
     LocalAddr,
     LocalBackends,
     LpmKey,

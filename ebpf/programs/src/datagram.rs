@@ -17,13 +17,14 @@ use crate::{
     connect::is_resolver,
     ctx::user_ip6,
     emit::{self, Seen},
+    listen::is_shared,
     maps, who,
 };
 
 const REFUSE: i32 = 0;
 const PASS: i32 = 1;
 const SOCK_STREAM: u32 = 1;
-const TCP_LISTEN: u32 = 10;
+pub const TCP_LISTEN: u32 = 10;
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
 
@@ -45,7 +46,7 @@ fn sendmsg(ctx: &SockAddrContext, addr: Addr) -> i32 {
     // SAFETY: fields of the context, and a helper that takes it.
     let (sk, proto, port, cookie) =
         unsafe { ((*sa).__bindgen_anon_1.sk, (*sa).protocol as u8, u16::from_be((*sa).user_port as u16), bpf_get_netns_cookie(ctx.as_ptr())) };
-    let (class, _) = who::caller(sk, cookie);
+    let class = who::caller(sk, cookie);
     let (source, reason) = match class {
         Class::Unmanaged | Class::Exempt => return PASS,
         Class::Enrolled(_) if proto == PROTO_UDP && is_resolver(&addr, port) => return PASS,
@@ -76,7 +77,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
     }
     match classify(&signs) {
         Class::Unmanaged | Class::Exempt => PASS,
-        Class::Enrolled(_) if may_leave(&ctx, sk) => PASS,
+        Class::Enrolled(_) if may_leave(&ctx, sk, signs.home) => PASS,
         _ => {
             emit::count(COUNT_EGRESS_REFUSED);
             REFUSE
@@ -87,7 +88,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
 /// # Safety
 /// `ctx` is a cgroup_skb context.
 #[inline(always)]
-unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
+pub unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
     // SAFETY: the helper takes the context's socket, which may be null only after this check.
     unsafe {
         let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
@@ -97,7 +98,7 @@ unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
 
 /// A packet of an enrolled workload: TCP of a judged socket, or a question to a resolver.
 #[inline(always)]
-fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
+fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, home: u64) -> bool {
     let Some((proto, to, header)) = destination(ctx) else { return false };
     if proto == PROTO_TCP {
         if sk.is_null() {
@@ -108,8 +109,8 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
         if kind != SOCK_STREAM || protocol != u32::from(PROTO_TCP) {
             return false;
         }
-        // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
-        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some();
+        // A listener answers a SYN that was let in; everything else needs the record of a verdict, but for loopback where it is one identity's own.
+        return state == TCP_LISTEN || maps::record(sk, false).is_some() || (to.is_loopback() && !is_shared(home));
     }
     if proto != PROTO_UDP {
         return false;
@@ -120,20 +121,25 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
     }
 }
 
-/// Transport protocol, destination, and where the transport header starts. IPv6 extension headers are no judged TCP.
 #[inline(always)]
 fn destination(ctx: &SkBuffContext) -> Option<(u8, Addr, usize)> {
+    header(ctx, true)
+}
+
+/// Transport protocol, destination or source, and where the transport header starts. IPv6 extension headers are no judged TCP.
+#[inline(always)]
+pub fn header(ctx: &SkBuffContext, destination: bool) -> Option<(u8, Addr, usize)> {
     // SAFETY: a field of the context.
     let ethertype = u32::from(u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16));
     if ethertype == ETH_P_IP {
         let first = ctx.load::<u8>(0).ok()?;
         let proto = ctx.load::<u8>(9).ok()?;
-        let to = ctx.load::<u32>(16).ok()?;
+        let to = ctx.load::<u32>(if destination { 16 } else { 12 }).ok()?;
         return Some((proto, Addr::from_v4_be(to), usize::from(first & 0x0f) * 4));
     }
     if ethertype == ETH_P_IPV6 {
         let proto = ctx.load::<u8>(6).ok()?;
-        let to = ctx.load::<[u32; 4]>(24).ok()?;
+        let to = ctx.load::<[u32; 4]>(if destination { 24 } else { 8 }).ok()?;
         return Some((proto, Addr::from_v6_be(to), 40));
     }
     None
