@@ -5,6 +5,7 @@
 pub mod kinds;
 mod mesh;
 mod probe;
+pub mod real;
 
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
 pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

@@ -73,6 +73,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "tcpdump", probe: "/usr/bin/tcpdump" },
     Package { name: "python3", probe: "/usr/bin/python3" },
     Package { name: "openssl", probe: "/usr/bin/openssl" },
+    Package { name: "runc", probe: "/usr/sbin/runc" },
+    Package { name: "systemd", probe: "/lib/systemd/systemd" },
 ];
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {

@@ -1,6 +1,7 @@
 //! This node: what connects workloads, kernel, proxy and holder with each other.
 
 mod applier;
+mod arrivals;
 mod host;
 mod plumbing;
 mod thread;

@@ -182,6 +182,11 @@ impl<P: Plumbing> Manager<P> {
         self.step(now);
     }
 
+    /// Where the workloads live, or are waited for.
+    pub fn cgroups(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.entries.iter().map(|e| e.spec.cgroup.as_path())
+    }
+
     /// Looks at every workload once.
     pub fn step(&mut self, now: Instant) {
         let mut vanished = false;

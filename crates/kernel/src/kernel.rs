@@ -1,7 +1,7 @@
 //! The node's kernel side as one object: opened once, it loads or adopts what is pinned and keeps it attached.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::File,
     net::SocketAddr,
     os::fd::AsFd as _,
@@ -60,6 +60,8 @@ pub struct Kernel {
     pub(crate) base_level: u32,
     pub(crate) own_netns: u64,
     managed: Vec<PathBuf>,
+    /// Cookies of the namespaces whose program is this process's.
+    pub(crate) guarded: Mutex<HashSet<u64>>,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
@@ -106,6 +108,7 @@ impl Kernel {
             base_level: node.base_level,
             own_netns,
             managed: options.managed.clone(),
+            guarded: Mutex::default(),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
         };

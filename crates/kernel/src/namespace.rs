@@ -3,6 +3,8 @@
 //! A namespace of one identity vouches for it. One of several (a pod of two services, the host) vouches for nobody: there callers are known
 //! by their cgroup and listeners by theirs. Which of the two it is follows from the entries of `WORKLOADS`, and is worked out here alone.
 
+use std::sync::PoisonError;
+
 use weft_ebpf_common::{Addr, LocalAddr, LocalBackend, LocalBackends, NETNS_HOST, NETNS_SHARED, Netns as NetnsEntry, Workload, limits::LOCAL_BACKENDS_MAX};
 
 use crate::{Kernel, KernelError, pins::lookup_link};
@@ -79,6 +81,7 @@ impl Kernel {
             }
         }
         self.forget_listeners(cookie, |_| true)?;
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
         t.netns.remove(&cookie)?;
         t.listeners.remove(&cookie)?;
         self.pins.remove_link(&lookup_link(cookie))

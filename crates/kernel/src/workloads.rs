@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::PathBuf,
+    sync::PoisonError,
 };
 
 use weft_ebpf_common::{Addr, LocalAddr, Workload, limits::LEVELS_MAX};
@@ -69,9 +70,7 @@ impl Kernel {
         let _changing = self.change();
         let cgroup = self.check_enrolment(e)?;
         let (t, cookie) = (&self.tables, e.netns.cookie());
-        let mut instance = object::open(&self.pins, self.base_level, cookie, cookie == self.own_netns)?;
-        let program = object::load(&mut instance, &LOOKUP)?;
-        links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
+        self.guard_namespace(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
         let workload = e.workload(capture_port);
         self.take_addresses(e)?;
@@ -169,6 +168,20 @@ impl Kernel {
             }
         }
         Ok(id)
+    }
+
+    /// Attaches the namespace's `sk_lookup` program, this build's: what an earlier agent attached is swapped once.
+    fn guard_namespace(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+        let cookie = e.netns.cookie();
+        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        if guarded.contains(&cookie) && links::is_attached(&self.pins, &lookup_link(cookie), &e.target()) {
+            return Ok(());
+        }
+        let mut instance = object::open(&self.pins, self.base_level, cookie, cookie == self.own_netns)?;
+        let program = object::load(&mut instance, &LOOKUP)?;
+        links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
+        guarded.insert(cookie);
+        Ok(())
     }
 
     /// Makes the namespace's addresses known as these, and no others: one that it has given up is free for somebody else.
