@@ -1,14 +1,13 @@
 //! The configuration file, read once: raw TOML becomes a [`Config`] in which every field is checked.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
-use thiserror::Error;
+use weft_config::{ConfigError, Fields};
 use weft_telemetry::LogFormat;
 use weft_types::NodeName;
 
@@ -62,29 +61,16 @@ pub struct Bridge {
     pub join_token_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    #[error("cannot read configuration {file}: is it there, and may this user read it?")]
-    Read { file: PathBuf, source: std::io::Error },
-    #[error("configuration {file} is larger than {} bytes", limits::CONFIG_MAX_BYTES)]
-    TooLarge { file: PathBuf },
-    #[error("configuration {file}: {message}")]
-    Syntax { file: PathBuf, message: String },
-    #[error("configuration {file}: field {field}: {problem}")]
-    Field { file: PathBuf, field: String, problem: String },
-}
-
 impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = read_bounded(file)?;
+        let text = weft_config::read(file)?;
         // The holder is started from another directory.
         let file = std::path::absolute(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
         Self::parse(&file, &text)
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::Syntax { file: file.to_owned(), message: one_line(text, &e) })?;
-        raw.validate(file)
+        weft_config::parse::<Raw>(file, text)?.validate(file)
     }
 
     pub fn agent_socket(&self) -> PathBuf {
@@ -98,25 +84,6 @@ impl Config {
     pub fn lock_file(&self) -> PathBuf {
         self.run_dir.join("agent.lock")
     }
-}
-
-/// A parser's error as one line that says where.
-pub fn one_line(text: &str, e: &toml::de::Error) -> String {
-    let message = e.message().replace('\n', " ");
-    let Some(span) = e.span() else { return message };
-    let before = &text[..text.floor_char_boundary(span.start.min(text.len()))];
-    let number = before.matches('\n').count();
-    let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(80).collect();
-    format!("line {} ({line}): {message}", number + 1)
-}
-
-/// Reads a text file of bounded size.
-pub fn read_bounded(file: &Path) -> Result<String, ConfigError> {
-    let fail = |source| ConfigError::Read { file: file.to_owned(), source };
-    if std::fs::metadata(file).map_err(fail)?.len() > limits::CONFIG_MAX_BYTES {
-        return Err(ConfigError::TooLarge { file: file.to_owned() });
-    }
-    std::fs::read_to_string(file).map_err(fail)
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,9 +110,9 @@ struct Raw {
     drain_seconds: u16,
     bridge: Option<RawBridge>,
     #[serde(default)]
-    metrics: RawMetrics,
+    metrics: weft_config::Metrics,
     #[serde(default)]
-    log: RawLog,
+    log: weft_config::Log,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,19 +120,6 @@ struct Raw {
 struct RawBridge {
     address: String,
     join_token_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMetrics {
-    listen: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLog {
-    level: Option<String>,
-    format: Option<String>,
 }
 
 fn default_state_dir() -> PathBuf {
@@ -198,7 +152,7 @@ impl Raw {
             return Err(at.wrong("resolvers", format!("names {} resolvers; at most {} are possible", self.resolvers.len(), limits::RESOLVERS_MAX)));
         }
         for (i, managed) in self.managed.iter().enumerate() {
-            at.relative(&format!("managed[{i}]"), managed)?;
+            at.relative(&format!("managed[{i}]"), managed, "cgroup_root")?;
             if let Some(other) = self.managed[..i].iter().find(|o| o.starts_with(managed) || managed.starts_with(o)) {
                 return Err(at.wrong(&format!("managed[{i}]"), format!("{} and {} lie within each other", managed.display(), other.display())));
             }
@@ -212,17 +166,17 @@ impl Raw {
         Ok(Config {
             node: at.parse("node", &self.node, "a name of lower-case letters, digits and '-'")?,
             state_dir: at.absolute("state_dir", self.state_dir)?,
-            run_dir: at.socket_dir("run_dir", self.run_dir)?,
+            run_dir: at.socket("run_dir", self.run_dir, limits::RUN_DIR_MAX_BYTES)?,
             cgroup_root: self.cgroup_root.map(|p| at.absolute("cgroup_root", p)).transpose()?,
             bpffs: at.absolute("bpffs", self.bpffs)?,
             workloads: self.workloads.map(|p| at.absolute("workloads", p)).transpose()?,
             resolvers: self.resolvers.iter().enumerate().map(resolver).collect::<Result<_, _>>()?,
             host_addresses: self.host_addresses.iter().enumerate().map(host).collect::<Result<_, _>>()?,
             drain: Duration::from_secs(self.drain_seconds.into()),
-            bridge: self.bridge.map(|b| at.bridge(b)).transpose()?,
-            metrics: self.metrics.listen.map(|l| at.parse("metrics.listen", &l, "an address with a port, as in \"127.0.0.1:15020\"")).transpose()?,
-            log_format: self.log.format.map_or(Ok(LogFormat::default()), |f| at.parse("log.format", &f, "\"text\" or \"json\""))?,
-            log_level: self.log.level.unwrap_or_else(|| "info".to_owned()),
+            bridge: self.bridge.map(|b| bridge(at, b)).transpose()?,
+            metrics: self.metrics.listen(at)?,
+            log_format: self.log.format(at)?,
+            log_level: self.log.level(),
             denied: self.denied,
             managed: self.managed,
             file: file.to_owned(),
@@ -230,58 +184,11 @@ impl Raw {
     }
 }
 
-/// Turns a wrong value into an error that names file and field.
-struct Fields<'a> {
-    file: &'a Path,
-}
-
-impl Fields<'_> {
-    fn wrong(&self, field: &str, problem: String) -> ConfigError {
-        ConfigError::Field { file: self.file.to_owned(), field: field.to_owned(), problem }
-    }
-
-    fn parse<T: std::str::FromStr>(&self, field: &str, value: &str, wanted: &str) -> Result<T, ConfigError>
-    where
-        T::Err: fmt::Display,
-    {
-        value.parse().map_err(|e| self.wrong(field, format!("{value:?} is not {wanted} ({e})")))
-    }
-
-    fn absolute(&self, field: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {
-        let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-        if path.is_absolute() && plain && path.parent().is_some() {
-            return Ok(path);
-        }
-        Err(self.wrong(field, format!("{} must be an absolute path without '..'", path.display())))
-    }
-
-    fn relative(&self, field: &str, path: &Path) -> Result<(), ConfigError> {
-        if path.components().next().is_some() && path.components().all(|c| matches!(c, Component::Normal(_))) {
-            return Ok(());
-        }
-        Err(self.wrong(field, format!("{:?} must be a path below cgroup_root, without a leading '/' and without '..'", path.display().to_string())))
-    }
-
-    /// The kernel's bound for a socket's path is 108 bytes.
-    fn socket_dir(&self, field: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {
-        let path = self.absolute(field, path)?;
-        if path.as_os_str().len() > 80 {
-            return Err(self.wrong(field, format!("{} is longer than 80 bytes, too long for a socket", path.display())));
-        }
-        Ok(path)
-    }
-
-    fn bridge(&self, raw: RawBridge) -> Result<Bridge, ConfigError> {
-        let address = self.host_port("bridge.address", raw.address)?;
-        let join_token_file = raw.join_token_file.map(|p| self.absolute("bridge.join_token_file", p)).transpose()?;
-        Ok(Bridge { address, join_token_file })
-    }
-
-    fn host_port(&self, field: &str, value: String) -> Result<String, ConfigError> {
-        match value.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => Ok(value),
-            _ => Err(self.wrong(field, format!("{value:?} is not HOST:PORT"))),
-        }
+fn bridge(at: Fields<'_>, raw: RawBridge) -> Result<Bridge, ConfigError> {
+    let join_token_file = raw.join_token_file.map(|p| at.absolute("bridge.join_token_file", p)).transpose()?;
+    match raw.address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => Ok(Bridge { address: raw.address, join_token_file }),
+        _ => Err(at.wrong("bridge.address", format!("{:?} is not HOST:PORT", raw.address))),
     }
 }
 

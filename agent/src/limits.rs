@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes of the configuration or of the workloads file. A larger one is refused.
-pub const CONFIG_MAX_BYTES: u64 = 1 << 20;
+/// Bytes of `run_dir`: the sockets in it have names of up to 27 bytes, and the kernel takes 107 in all.
+pub const RUN_DIR_MAX_BYTES: usize = 80;
 /// Managed subtrees; the kernel table's bound. More are refused with the configuration.
 pub const MANAGED_MAX: usize = weft_ebpf_common::limits::MANAGED_MAX as usize;
 /// Resolvers; the kernel table's bound. More are refused with the configuration.

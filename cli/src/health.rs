@@ -159,6 +159,9 @@ impl Finder<'_> {
             _ if !w.problem.is_empty() => self.problem(format!("workload {name}{why}")),
             _ => self.svid(&name, w),
         }
+        if let Some(why) = &w.enforced_why {
+            self.warning(format!("workload {name} is enforced at its sockets only: {why}"));
+        }
     }
 
     fn svid(&mut self, name: &str, w: &WorkloadView) {

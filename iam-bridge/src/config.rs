@@ -1,15 +1,14 @@
 //! The configuration file, read once: what was written becomes what the bridge runs on, and unknown fields are refused.
 
 use std::{
-    fmt,
     net::SocketAddr,
-    path::{Component, Path, PathBuf},
-    str::FromStr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
 use thiserror::Error;
+use weft_config::{ConfigError, Fields};
 use weft_telemetry::LogFormat;
 
 use crate::limits;
@@ -31,30 +30,13 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    #[error("cannot read configuration {file}: is it there, and may this user read it?")]
-    Read { file: PathBuf, source: std::io::Error },
-    #[error("configuration {file} is larger than {} bytes", limits::CONFIG_MAX_BYTES)]
-    TooLarge { file: PathBuf },
-    #[error("configuration {file}: {message}")]
-    Syntax { file: PathBuf, message: String },
-    #[error("configuration {file}: field {field}: {problem}")]
-    Field { file: PathBuf, field: &'static str, problem: String },
-}
-
 impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let fail = |source| ConfigError::Read { file: file.to_owned(), source };
-        if std::fs::metadata(file).map_err(fail)?.len() > limits::CONFIG_MAX_BYTES {
-            return Err(ConfigError::TooLarge { file: file.to_owned() });
-        }
-        Self::parse(file, &std::fs::read_to_string(file).map_err(fail)?)
+        Self::parse(file, &weft_config::read(file)?)
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::Syntax { file: file.to_owned(), message: e.to_string().trim_end().to_owned() })?;
-        raw.validate(file)
+        weft_config::parse::<Raw>(file, text)?.validate(file)
     }
 }
 
@@ -72,22 +54,9 @@ struct Raw {
     svid_ttl: Option<String>,
     node_cert_ttl: Option<String>,
     #[serde(default)]
-    metrics: RawMetrics,
+    metrics: weft_config::Metrics,
     #[serde(default)]
-    log: RawLog,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMetrics {
-    listen: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLog {
-    level: Option<String>,
-    format: Option<String>,
+    log: weft_config::Log,
 }
 
 fn default_state_dir() -> PathBuf {
@@ -113,59 +82,24 @@ impl Raw {
             state_dir: at.absolute("state_dir", self.state_dir)?,
             catalog: at.absolute("catalog", self.catalog)?,
             listen: at.parse("listen", &self.listen, "an address with a port, as in \"0.0.0.0:15012\"")?,
-            admin_socket: at.socket("admin_socket", self.admin_socket)?,
-            svid_ttl: at.ttl("svid_ttl", self.svid_ttl, limits::SVID_TTL)?,
-            node_cert_ttl: at.ttl("node_cert_ttl", self.node_cert_ttl, limits::NODE_CERT_TTL)?,
-            metrics: self.metrics.listen.map(|l| at.parse("metrics.listen", &l, "an address with a port, as in \"127.0.0.1:15021\"")).transpose()?,
-            log_format: self.log.format.map_or(Ok(LogFormat::default()), |f| at.parse("log.format", &f, "\"text\" or \"json\""))?,
-            log_level: self.log.level.unwrap_or_else(|| "info".to_owned()),
+            admin_socket: at.socket("admin_socket", self.admin_socket, limits::SOCKET_MAX_BYTES)?,
+            svid_ttl: ttl(at, "svid_ttl", self.svid_ttl, limits::SVID_TTL)?,
+            node_cert_ttl: ttl(at, "node_cert_ttl", self.node_cert_ttl, limits::NODE_CERT_TTL)?,
+            metrics: self.metrics.listen(at)?,
+            log_format: self.log.format(at)?,
+            log_level: self.log.level(),
         })
     }
 }
 
-/// Turns a wrong value into an error that names file and field.
-struct Fields<'a> {
-    file: &'a Path,
-}
-
-impl Fields<'_> {
-    fn wrong(&self, field: &'static str, problem: String) -> ConfigError {
-        ConfigError::Field { file: self.file.to_owned(), field, problem }
+fn ttl(at: Fields<'_>, field: &str, value: Option<String>, default: Duration) -> Result<Duration, ConfigError> {
+    use weft_identity::limits::{TTL_MAX, TTL_MIN};
+    let Some(value) = value else { return Ok(default) };
+    let ttl = parse_duration(&value).map_err(|e| at.wrong(field, e.to_string()))?;
+    if ttl < TTL_MIN || ttl > TTL_MAX {
+        return Err(at.wrong(field, format!("{value:?} is not between {} s and {} days", TTL_MIN.as_secs(), TTL_MAX.as_secs() / 86_400)));
     }
-
-    fn parse<T: FromStr>(&self, field: &'static str, value: &str, wanted: &str) -> Result<T, ConfigError>
-    where
-        T::Err: fmt::Display,
-    {
-        value.parse().map_err(|e| self.wrong(field, format!("{value:?} is not {wanted} ({e})")))
-    }
-
-    fn absolute(&self, field: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
-        let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-        if path.is_absolute() && plain && path.parent().is_some() {
-            return Ok(path);
-        }
-        Err(self.wrong(field, format!("{} must be an absolute path without '..'", path.display())))
-    }
-
-    /// The kernel's bound for a socket's path is 108 bytes.
-    fn socket(&self, field: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
-        let path = self.absolute(field, path)?;
-        if path.as_os_str().len() > 90 {
-            return Err(self.wrong(field, format!("{} is longer than 90 bytes, too long for a socket", path.display())));
-        }
-        Ok(path)
-    }
-
-    fn ttl(&self, field: &'static str, value: Option<String>, default: Duration) -> Result<Duration, ConfigError> {
-        use weft_identity::limits::{TTL_MAX, TTL_MIN};
-        let Some(value) = value else { return Ok(default) };
-        let ttl = parse_duration(&value).map_err(|e| self.wrong(field, e.to_string()))?;
-        if ttl < TTL_MIN || ttl > TTL_MAX {
-            return Err(self.wrong(field, format!("{value:?} is not between {} s and {} days", TTL_MIN.as_secs(), TTL_MAX.as_secs() / 86_400)));
-        }
-        Ok(ttl)
-    }
+    Ok(ttl)
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes of the configuration. A larger one is refused.
-pub const CONFIG_MAX_BYTES: u64 = 1 << 20;
+/// Bytes of a unix socket's path; the kernel's own bound is 107.
+pub const SOCKET_MAX_BYTES: usize = 90;
 /// Free bytes that the state directory needs for keys, database and its log. With less the bridge does not start.
 pub const STATE_FREE_MIN_BYTES: u64 = 16 << 20;
 

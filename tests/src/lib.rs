@@ -3,9 +3,12 @@
 //! No assertion lives here; a test says what it expects.
 
 pub mod kinds;
+mod load;
 mod mesh;
+pub mod packets;
 mod probe;
 pub mod real;
 
+pub use load::{Loads, Seen};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
 pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

@@ -64,6 +64,8 @@ pub struct MeshOptions {
     pub may_run: Vec<(&'static str, &'static str)>,
     /// Agents are configured but not started.
     pub agents_wait: bool,
+    /// How long the connections of an agent that goes may go on.
+    pub drain_seconds: u16,
 }
 
 impl Default for MeshOptions {
@@ -80,6 +82,7 @@ impl Default for MeshOptions {
             ],
             may_run: vec![("a", "shop/*"), ("b", "shop/*")],
             agents_wait: false,
+            drain_seconds: 10,
         }
     }
 }
@@ -113,6 +116,7 @@ impl Mesh {
             lab,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         };
+        let drain = toml::Table::from_iter([("drain_seconds".to_owned(), i64::from(options.drain_seconds).into())]);
         for node in mesh.nodes.clone() {
             let mut workloads = Vec::new();
             for (_, pod, service) in options.workloads.iter().filter(|w| w.0 == node.name()) {
@@ -122,7 +126,7 @@ impl Mesh {
             }
             let may_run: Vec<_> = options.may_run.iter().filter(|m| m.0 == node.name()).map(|m| m.1).collect();
             let token = mesh.bridge.token(node.name(), &may_run)?;
-            let agent_options = AgentOptions { bridge: Some(mesh.bridge.address()), token, workloads, ..AgentOptions::default() };
+            let agent_options = AgentOptions { bridge: Some(mesh.bridge.address()), token, workloads, extra: drain.clone(), ..AgentOptions::default() };
             mesh.agents.push(Agent::configure(&node, &agent_options)?);
         }
         if !options.agents_wait {

@@ -49,11 +49,13 @@ pub(crate) struct FreshArgs {
 }
 
 impl FreshArgs {
-    fn commands(&self) -> Vec<String> {
+    /// Each as its words.
+    fn commands(&self) -> Vec<Vec<String>> {
+        let words = |line: &&str| line.split(' ').map(str::to_owned).collect();
         match (self.as_user, self.command.is_empty()) {
-            (true, true) => ORDINARY.iter().map(|line| (*line).to_owned()).collect(),
-            (false, true) => README.iter().map(|line| (*line).to_owned()).collect(),
-            (_, false) => vec![self.command.join(" ")],
+            (true, true) => ORDINARY.iter().map(words).collect(),
+            (false, true) => README.iter().map(words).collect(),
+            (_, false) => vec![self.command.clone()],
         }
     }
 
@@ -108,10 +110,11 @@ pub(crate) fn inside(root: &Path, args: &FreshArgs) -> Result<()> {
 
     let mut rows = Vec::new();
     for round in 1..=args.rounds {
-        for line in args.commands() {
+        for words in args.commands() {
+            let line = words.join(" ");
             println!("\n==> round {round}: {line}");
             let begun = Instant::now();
-            process::run(enter(root, args).args(line.split(' ')))?;
+            process::run(enter(root, args).args(&words))?;
             rows.push((round, line, begun.elapsed()));
         }
     }

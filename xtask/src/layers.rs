@@ -20,13 +20,15 @@ const HOUSE: &[Floor] = &[
     Floor { name: "words and kernel ABI", crates: &["weft-types", "weft-ebpf-common"] },
     Floor { name: "model", crates: &["weft-snapshot", "weft-catalog"] },
     Floor { name: "policy", crates: &["weft-policy"] },
-    Floor { name: "means", crates: &["weft-identity", "weft-tunnel", "weft-api", "weft-kernel", "weft-telemetry", "weft-lab"] },
+    Floor { name: "means", crates: &["weft-identity", "weft-tunnel", "weft-api", "weft-kernel", "weft-telemetry", "weft-config", "weft-lab"] },
     Floor { name: "programs", crates: &["weft-agent", "weft-iam-bridge", "weft-cli", "weft-demo"] },
     Floor { name: "end to end", crates: &["weft-tests", "weft-bench"] },
 ];
 
 /// Arrows inside one floor, each with its reason.
 const SIDEWAYS: &[(&str, &str)] = &[
+    // What a file says of logs and metrics is read the same way everywhere.
+    ("weft-config", "weft-telemetry"),
     // What is measured is the mesh that the tests raise.
     ("weft-bench", "weft-tests"),
 ];

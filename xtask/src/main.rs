@@ -5,6 +5,7 @@
 
 mod bench;
 mod codegen;
+mod copy;
 mod demo;
 mod ebpf;
 mod fresh;
@@ -15,6 +16,7 @@ mod mutations;
 mod process;
 mod suite;
 mod tidy;
+mod upgrade;
 
 use std::process::ExitCode;
 

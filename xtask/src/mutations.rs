@@ -7,13 +7,12 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{process, suite};
+use crate::{copy::Copy, process, suite};
 
 /// The suite that a mutation must turn red.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,8 +43,6 @@ struct Mutation {
     name: String,
     path: PathBuf,
     suite: Suite,
-    /// The kept object must follow its sources, or the build would refuse for that reason alone.
-    kernel: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,11 +62,11 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     if mutations.is_empty() {
         bail!("tests/mutations holds no patch");
     }
-    let copy = Copy::of_head()?;
+    let copy = Copy::of_head("mutations")?;
     println!("    {} mutations of {}", mutations.len(), copy.head);
     for suite in mutations.iter().map(|mutation| &mutation.suite).collect::<BTreeSet<_>>() {
         println!("\n    control: {}", suite.shown());
-        if copy.judge(suite)? != Outcome::Green {
+        if judge(&copy, suite)? != Outcome::Green {
             bail!("{} is not green without a mutation: nothing would follow from red", suite.shown());
         }
     }
@@ -77,8 +74,8 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     for mutation in &mutations {
         println!("\n    mutation: {}", mutation.name);
         let begun = Instant::now();
-        copy.apply(mutation)?;
-        let outcome = copy.judge(&mutation.suite);
+        copy.apply(&mutation.path)?;
+        let outcome = judge(&copy, &mutation.suite);
         copy.restore()?;
         rows.push((mutation, outcome?, begun.elapsed()));
     }
@@ -108,86 +105,28 @@ fn read(dir: &Path) -> Result<Vec<Mutation>> {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let suite = Suite::of(&text).with_context(|| path.display().to_string())?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        mutations.push(Mutation { name, path, suite, kernel: changes_kernel(&text) });
+        mutations.push(Mutation { name, path, suite });
     }
     mutations.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(mutations)
 }
 
-fn changes_kernel(patch: &str) -> bool {
-    patch.lines().any(|line| line.starts_with("+++ b/ebpf/"))
-}
-
-/// A clone of what is committed. It shares the target directory, so that dependencies are warm, and stands at the same place every time,
-/// since cargo takes a crate at another path for another crate.
-struct Copy {
-    dir: PathBuf,
-    head: String,
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            eprintln!("warning: {} could not be removed: {error}", self.dir.display());
+/// Builds first, so that red can only mean a test.
+fn judge(copy: &Copy, suite: &Suite) -> Result<Outcome> {
+    for build in [["build", "--locked"].as_slice(), &["test", "--locked", "--workspace", "--no-run"]] {
+        if !copy.cargo(build).status().context("cargo cannot be started")?.success() {
+            return Ok(Outcome::DoesNotBuild);
         }
     }
-}
-
-impl Copy {
-    fn of_head() -> Result<Copy> {
-        let head = process::output(&mut process::git(["rev-parse", "--short", "HEAD"]))?.trim().to_owned();
-        if !process::output(&mut process::git(["status", "--porcelain"]))?.is_empty() {
-            println!("    what is not committed is not part of this");
-        }
-        let dir = process::target_dir().join("mutations");
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}, left by a run that was killed", dir.display()))?;
-        }
-        process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(&dir))?;
-        Ok(Copy { dir, head })
+    let mut command = copy.cargo(["xtask", "test", &suite.name]);
+    if !suite.args.is_empty() {
+        command.arg("--").args(&suite.args);
     }
-
-    fn apply(&self, mutation: &Mutation) -> Result<()> {
-        process::output(self.git(["apply"]).arg(&mutation.path))?;
-        if mutation.kernel {
-            process::run(&mut self.cargo(["xtask", "ebpf"]))?;
-        }
-        Ok(())
-    }
-
-    fn restore(&self) -> Result<()> {
-        process::output(&mut self.git(["checkout", "--quiet", "--", "."])).map(drop)
-    }
-
-    /// Builds first, so that red can only mean a test.
-    fn judge(&self, suite: &Suite) -> Result<Outcome> {
-        for build in [["build", "--locked"].as_slice(), &["test", "--locked", "--workspace", "--no-run"]] {
-            if !self.cargo(build).status().context("cargo cannot be started")?.success() {
-                return Ok(Outcome::DoesNotBuild);
-            }
-        }
-        let mut command = self.cargo(["xtask", "test", &suite.name]);
-        if !suite.args.is_empty() {
-            command.arg("--").args(&suite.args);
-        }
-        let status = command.status().context("cargo cannot be started")?;
-        match status.code() {
-            Some(0) => Ok(Outcome::Green),
-            Some(1) => Ok(Outcome::Red),
-            _ => bail!("`cargo xtask test {}` ended with {status}: that is neither green nor red", suite.shown()),
-        }
-    }
-
-    fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a (impl AsRef<std::ffi::OsStr> + ?Sized + 'a)>) -> Command {
-        let mut command = process::cargo(args);
-        command.current_dir(&self.dir).env("CARGO_TARGET_DIR", process::target_dir());
-        command
-    }
-
-    fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = process::git(args);
-        command.current_dir(&self.dir);
-        command
+    let status = command.status().context("cargo cannot be started")?;
+    match status.code() {
+        Some(0) => Ok(Outcome::Green),
+        Some(1) => Ok(Outcome::Red),
+        _ => bail!("`cargo xtask test {}` ended with {status}: that is neither green nor red", suite.shown()),
     }
 }
 
@@ -207,11 +146,5 @@ mod tests {
         check("# suite: mutations\n", None);
         check("diff --git a/x b/x\n# suite: unit\n", None);
         check("", None);
-    }
-
-    #[test]
-    fn a_change_of_kernel_programs_is_seen() {
-        assert!(changes_kernel("--- a/ebpf/programs/src/main.rs\n+++ b/ebpf/programs/src/main.rs\n"));
-        assert!(!changes_kernel("--- a/agent/src/main.rs\n+++ b/agent/src/main.rs\n"));
     }
 }

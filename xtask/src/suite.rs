@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use weft_host::{Need, Package};
 
-use crate::{codegen, demo, ebpf, host, layers, mutations, process, tidy};
+use crate::{codegen, demo, ebpf, host, layers, mutations, process, tidy, upgrade};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -57,6 +57,20 @@ const SUITES: &[Suite] = &[
     Suite { name: "unit", what: "default members and the kernel ABI, without root", needs: &[], run: unit, default: true },
     Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
+    Suite {
+        name: "upgrade",
+        what: "an agent of another ABI version takes over and gives back under load",
+        needs: PRIVILEGED,
+        run: |run| upgrade::run(run.args),
+        default: true,
+    },
+    Suite {
+        name: "faults",
+        what: "a thousand live connections while something happens to the agent",
+        needs: PRIVILEGED,
+        run: |run| one_test("faults", run.args),
+        default: true,
+    },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "mutations",
@@ -188,13 +202,23 @@ fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
     all
 }
 
-/// Names of the test programs in a folder.
+/// A test program that is a suite of its own, with what it prints.
+fn one_test(name: &str, args: &[String]) -> Result<()> {
+    weft_host::ensure(PACKAGES)?;
+    demo::build()?;
+    process::run(process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]).args(args).args(["--", "--nocapture"]))
+}
+
+/// Test programs of a suite of their own.
+const ELSEWHERE: &[&str] = &["faults", "upgrade"];
+
+/// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 fn test_names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            names.extend(path.file_stem().filter(|stem| !ELSEWHERE.iter().any(|other| stem == other)).map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
     names.sort();

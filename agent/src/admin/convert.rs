@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weft_api::agent::v1 as wire;
-use weft_kernel::ProgramInfo;
+use weft_kernel::{Kernel, ProgramInfo};
 
 use crate::{
     flows::Record,
@@ -11,8 +11,9 @@ use crate::{
     workloads::Seen,
 };
 
-pub(super) fn workload(seen: &Seen, mesh: &Mesh) -> wire::Workload {
+pub(super) fn workload(seen: &Seen, mesh: &Mesh, kernel: &Kernel) -> wire::Workload {
     let enrolled = seen.enrolled.as_ref();
+    let packets = enrolled.map(|e| kernel.packets(e.netns_cookie));
     let issued = mesh.svid(&seen.service);
     wire::Workload {
         uid: seen.uid.to_string(),
@@ -31,6 +32,8 @@ pub(super) fn workload(seen: &Seen, mesh: &Mesh) -> wire::Workload {
             (_, problem) => problem.clone().unwrap_or_default(),
         },
         svid_not_after: issued.map_or(0, |i| unix(i.svid.not_after)),
+        enforced: packets.as_ref().map(|p| if p.is_ok() { "packets and sockets" } else { "sockets only" }.to_owned()).unwrap_or_default(),
+        enforced_why: packets.and_then(Result::err).unwrap_or_default(),
     }
 }
 

@@ -77,7 +77,7 @@ impl Agent for AgentService {
         if added.is_err() && made {
             let _ = cgroup::remove(&dir);
         }
-        added.map(|seen| Response::new(convert::workload(&seen, &self.0.mesh))).map_err(refuse)
+        added.map(|seen| Response::new(convert::workload(&seen, &self.0.mesh, &self.0.kernel))).map_err(refuse)
     }
 
     async fn remove_workload(&self, request: Request<wire::RemoveWorkloadRequest>) -> Result<Response<wire::RemoveWorkloadResponse>, Status> {

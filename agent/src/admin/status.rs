@@ -46,7 +46,7 @@ impl AgentService {
     pub(super) async fn all_workloads(&self) -> Result<Vec<wire::Workload>, Status> {
         self.0.workloads.read_back().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let picture = self.0.view.now();
-        let known = picture.workloads.iter().map(|seen| convert::workload(seen, &self.0.mesh));
+        let known = picture.workloads.iter().map(|seen| convert::workload(seen, &self.0.mesh, &self.0.kernel));
         let all: Vec<wire::Workload> = std::iter::once(own()).chain(known).collect();
         let managed = self.0.places.managed.clone();
         let strays = tokio::task::spawn_blocking(move || strays(&managed, &picture)).await.map_err(|e| Status::internal(e.to_string()))?;

@@ -124,6 +124,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
     let (ready, done) = oneshot::channel();
     let (workloads, picture, workloads_thread) = node::start(plumbing, sources, ready).context("cannot start the thread of the workloads")?;
     done.await.context("the thread of the workloads ended at its start")?;
+    take_over(&kernel).await?;
     let node = Arc::new(Node {
         config,
         places,
@@ -182,6 +183,15 @@ pub fn kernel_options(config: &Config, places: &Places) -> NodeOptions {
 async fn open_kernel(config: &Config, places: &Places) -> anyhow::Result<Kernel> {
     let options = kernel_options(config, places);
     Ok(tokio::task::spawn_blocking(move || Kernel::open(&options)).await??)
+}
+
+/// Until here programs of another version, if there were any, went on judging by their own tables.
+async fn take_over(kernel: &Arc<Kernel>) -> anyhow::Result<()> {
+    let kernel = kernel.clone();
+    if tokio::task::spawn_blocking(move || kernel.take_over()).await?? {
+        tracing::info!("took over from an agent of another ABI version");
+    }
+    Ok(())
 }
 
 /// Without a snapshot the hosts file is there all the same, so that it can be bind-mounted.

@@ -21,6 +21,10 @@ pub fn guard(config: &Config) -> anyhow::Result<()> {
     }
     let places = places(config)?;
     let kernel = Kernel::open(&kernel_options(config, &places))?;
+    if kernel.is_waiting() {
+        println!("programs of another version are attached and stay in force until an agent takes over");
+        return Ok(());
+    }
     let attached = kernel.programs().iter().filter(|p| p.attached).count();
     let dirs: Vec<_> = places.managed.iter().map(|m| m.display().to_string()).collect();
     println!("{attached} programs are attached; unidentified workloads below {} are denied", dirs.join(", "));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use weft_types::{NameError, ServiceRef, WorkloadUid};
 
-use crate::{config, files, limits, mesh::Chain};
+use crate::{files, limits, mesh::Chain};
 
 /// The agent's own namespace, which is the node's: where host-network containers and most systemd units live.
 pub const HOST_NETNS: &str = "/proc/self/ns/net";
@@ -37,7 +37,7 @@ pub enum Origin {
 #[derive(Debug, Error)]
 pub enum SpecError {
     #[error(transparent)]
-    Read(#[from] config::ConfigError),
+    Read(#[from] weft_config::ConfigError),
     #[error("workloads file {file}: {message}")]
     Syntax { file: PathBuf, message: String },
     #[error("workloads file {file}: workload {number}")]
@@ -148,11 +148,11 @@ impl Places {
 
 /// The static file's workloads; all of them or none.
 pub fn read_static(file: &Path, places: &Places) -> Result<Vec<Spec>, SpecError> {
-    parse_static(file, &config::read_bounded(file)?, places)
+    parse_static(file, &weft_config::read(file)?, places)
 }
 
 fn parse_static(file: &Path, text: &str, places: &Places) -> Result<Vec<Spec>, SpecError> {
-    let raw: RawFile = toml::from_str(text).map_err(|e| SpecError::Syntax { file: file.to_owned(), message: config::one_line(text, &e) })?;
+    let raw: RawFile = toml::from_str(text).map_err(|e| SpecError::Syntax { file: file.to_owned(), message: weft_config::one_line(text, &e) })?;
     if raw.workload.len() > limits::WORKLOADS_MAX {
         return Err(SpecError::TooMany { file: file.to_owned(), count: raw.workload.len() });
     }

@@ -53,6 +53,10 @@ pub struct WorkloadView {
     pub enrolled_in_kernel: Option<bool>,
     pub problem: String,
     pub svid_not_after: Option<Stamp>,
+    /// `packets and sockets`, `sockets only`; `null`: not enrolled, or nobody asked the kernel.
+    pub enforced: Option<String>,
+    /// Why not the packets.
+    pub enforced_why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -50,6 +50,10 @@ pub enum KernelError {
     NoRevision,
     #[error("address {address} is already held by another workload of this node")]
     AddressTaken { address: std::net::IpAddr },
+    #[error(
+        "process {pid} in cgroup {cgroup} holds CAP_NET_RAW and could send packets that nothing judges, since {why}: drop the capability or give it a veth"
+    )]
+    RawCapability { pid: u32, cgroup: PathBuf, why: String },
     #[error("network namespace {path}")]
     Netns { path: PathBuf, source: io::Error },
     #[error("listeners of network namespace {path} cannot be read from sock_diag")]

@@ -8,7 +8,9 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use weft_ebpf_common::{Addr, DEST_ENDPOINT, DEST_VIP, Destination, DestinationKey, External, ExternalKey, GRANT_NEEDS_L7, Grant, GrantKey, Port, PortKey};
+use weft_ebpf_common::{
+    Addr, DEST_ENDPOINT, DEST_VIP, Destination, DestinationKey, External, ExternalKey, GRANT_NEEDS_L7, Grant, GrantKey, PROTO_ICMP, Port, PortKey,
+};
 use weft_policy::{KernelTables, Kind};
 use weft_types::{Protocol, RuleId, ServiceId};
 
@@ -45,6 +47,9 @@ impl Generation {
         for &(source, destination, port, proto, rule, needs_l7) in &tables.grants {
             let key = GrantKey { slot, source: source.0, destination: destination.0, port, proto: proto.number(), pad: 0 };
             insert("GRANTS", &mut g.grants, key, Grant { rule: rule.0, flags: if needs_l7 { GRANT_NEEDS_L7 } else { 0 } })?;
+            // Who may dial any port may ask for an echo. Derived, so it is no word of policy.
+            let echo = GrantKey { port: 0, proto: PROTO_ICMP, ..key };
+            g.grants.entry(echo).or_insert(Grant { rule: rule.0, flags: 0 });
         }
         Ok(g)
     }

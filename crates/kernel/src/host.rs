@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     maps::MapType,
-    programs::ProgramType,
+    programs::{LsmAttachType, ProgramType},
     sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported},
 };
 
@@ -16,6 +16,7 @@ use crate::{
     KernelError, cgroup,
     limits::STATE_FREE_MIN_BYTES,
     pins::{is_bpffs, is_empty},
+    sys,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,7 @@ pub fn check(options: &HostOptions) -> Vec<Finding> {
         findings.push(programs());
         findings.push(maps());
         findings.push(helpers());
+        findings.push(families());
     }
     findings.extend(options.state_dir.as_deref().map(space));
     findings.extend(options.listen.iter().map(|addr| port(*addr)));
@@ -125,6 +127,16 @@ fn maps() -> Finding {
     supported("kernel table types", needed.map(|(name, kind)| (name, is_map_supported(kind).map_err(|e| e.to_string()))))
 }
 
+fn families() -> Finding {
+    let found = lsm_asks_programs().and_then(|()| match is_program_supported(ProgramType::Lsm(LsmAttachType::Mac)) {
+        Ok(true) => Ok("programs are asked when a socket is made".to_owned()),
+        Ok(false) => Err("the kernel lists bpf in lsm= and refuses such programs".to_owned()),
+        Err(e) => Err(format!("the kernel lists bpf in lsm= and refuses such programs: {e}")),
+    });
+    let cost = "managed workloads can make packet, XDP, vsock and SMC sockets; what they send through a veth is judged there, vsock and SMC are not";
+    Finding { fatal: false, ..finding("security hooks", cost, found) }
+}
+
 /// What distinguishes kernels within one program type: each is absent from some kernel that has the type.
 fn helpers() -> Finding {
     let needed = [
@@ -151,6 +163,21 @@ fn supported<const N: usize>(name: &'static str, probes: [(&str, Result<bool, St
         .collect();
     let all = probes.map(|(what, _)| what).join(", ");
     finding(name, ENFORCEMENT, if missing.is_empty() { Ok(all) } else { Err(format!("this kernel lacks {}", missing.join(", "))) })
+}
+
+/// Whether the kernel asks programs in its security hooks: the parameter `lsm=` has to list `bpf`; else why not.
+pub(crate) fn lsm_asks_programs() -> Result<(), String> {
+    match sys::security_modules() {
+        Ok(ids) if ids.contains(&sys::LSM_ID_BPF) => return Ok(()),
+        Ok(_) => {}
+        // Before 6.8 only a file tells.
+        Err(_) => match fs::read_to_string("/sys/kernel/security/lsm") {
+            Ok(list) if list.trim().split(',').any(|l| l == "bpf") => return Ok(()),
+            Ok(_) => {}
+            Err(e) => return Err(format!("/sys/kernel/security/lsm: {e}: `mount -t securityfs securityfs /sys/kernel/security`")),
+        },
+    }
+    Err("the kernel was started without bpf in lsm=: add it to the parameter".to_owned())
 }
 
 fn space(dir: &Path) -> Finding {

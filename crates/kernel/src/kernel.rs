@@ -1,19 +1,22 @@
 //! The node's kernel side as one object: opened once, it loads or adopts what is pinned and keeps it attached.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     net::SocketAddr,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
-    COUNT_LOOKUP_REFUSED, Destination, DestinationKey, External, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port,
-    PortKey, ResolverKey, State, TupleKey, Workload,
+    COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, Listen, ListenKey,
+    LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -21,10 +24,11 @@ use crate::{
     Diagnostics, FlowRing, KernelError, cgroup, host,
     links::{self, Target},
     netns::Netns,
-    object::{self, GUARDS, NODE_PROGRAMS, Spec},
+    object::{self, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
+    takeover::{Programs, Waiting},
 };
 
 /// What a node is, seen from the kernel.
@@ -59,12 +63,19 @@ pub struct Kernel {
     pub(crate) cgroup_root: PathBuf,
     pub(crate) base_level: u32,
     pub(crate) own_netns: u64,
-    managed: Vec<PathBuf>,
     /// Cookies of the namespaces whose program is this process's.
     pub(crate) guarded: Mutex<HashSet<u64>>,
+    pub(crate) managed: Vec<PathBuf>,
+    /// `weft_veth`, loaded once for all devices.
+    pub(crate) veth: OwnedFd,
+    /// By namespace cookie: the host's ends that are watched, or why there are none.
+    pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
+    /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
+    families: AtomicBool,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
+    pub(crate) waiting: Mutex<Option<Waiting>>,
 }
 
 pub(crate) struct Tables {
@@ -78,6 +89,7 @@ pub(crate) struct Tables {
     pub(crate) grants: Table<GrantKey, Grant>,
     pub(crate) local: Table<u32, LocalBackends>,
     pub(crate) local_addrs: Table<Addr, LocalAddr>,
+    pub(crate) devices: Table<u32, Device>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
@@ -87,12 +99,17 @@ pub(crate) struct Tables {
 }
 
 impl Kernel {
-    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap.
+    /// Loads the programs, or adopts what an earlier agent pinned and swaps the programs in place: enforcement has no gap. Where programs of
+    /// another ABI version are in force they stay so until [`Kernel::take_over`].
     ///
     /// Blocks for some hundred milliseconds.
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let node = Node::check(options)?;
         let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
         let mut object = object::open(&pins, node.base_level, 0, false)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
@@ -101,6 +118,7 @@ impl Kernel {
         tables.set_resolvers(&options.resolvers)?;
         let state = tables.state()?;
         tables.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
+        let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
         let kernel = Self {
             pins,
             tables,
@@ -109,20 +127,18 @@ impl Kernel {
             own_netns,
             managed: options.managed.clone(),
             guarded: Mutex::default(),
+            veth,
+            veths: Mutex::default(),
+            families: AtomicBool::new(false),
             changing: Mutex::new(()),
             ring_taken: Arc::default(),
+            waiting: Mutex::default(),
         };
-        for spec in &GUARDS {
-            let program = object::load(&mut object, spec)?;
-            for dir in &options.managed {
-                kernel.establish(spec, program, dir, &guard_link(spec, dir)?)?;
-            }
+        let programs = Programs::load(&mut object)?;
+        match former {
+            None => kernel.attach(&programs)?,
+            Some(former) => *kernel.waiting() = Some(Waiting::new(former, programs)),
         }
-        for spec in &NODE_PROGRAMS {
-            let program = object::load(&mut object, spec)?;
-            kernel.establish(spec, program, &options.cgroup_root, spec.name)?;
-        }
-        kernel.drop_stale(&node.managed)?;
         Ok(kernel)
     }
 
@@ -152,7 +168,11 @@ impl Kernel {
     pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
         let node = NODE_PROGRAMS.iter().map(|spec| self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
         let guards = self.managed.iter().flat_map(|dir| GUARDS.iter().map(|spec| self.cgroup_program(spec, dir, guard_link(spec, dir).ok())));
-        node.chain(guards).collect()
+        let families = self.families.load(Ordering::Relaxed).then(|| {
+            let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
+            ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached }
+        });
+        node.chain(guards).chain(families).collect()
     }
 
     /// Sums over all CPUs since the tables were made. Empty when they cannot be read.
@@ -165,6 +185,8 @@ impl Kernel {
             ("egress_refused", COUNT_EGRESS_REFUSED),
             ("guard_refused", COUNT_GUARD_REFUSED),
             ("ingress_refused", COUNT_INGRESS_REFUSED),
+            ("packet_refused", COUNT_PACKET_REFUSED),
+            ("packet_untold", COUNT_PACKET_UNTOLD),
         ];
         named.into_iter().filter_map(|(name, index)| Some((name, percpu::sum(self.tables.counters.fd(), index).ok()?))).collect()
     }
@@ -184,6 +206,23 @@ impl Kernel {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn attach(&self, programs: &Programs) -> Result<(), KernelError> {
+        for (spec, program) in &programs.guards {
+            for dir in &self.managed {
+                self.establish(spec, program.as_fd(), dir, &guard_link(spec, dir)?)?;
+            }
+        }
+        for (spec, program) in &programs.node {
+            self.establish(spec, program.as_fd(), &self.cgroup_root, spec.name)?;
+        }
+        if let Some(program) = &programs.families {
+            let attached = links::establish(&self.pins, FAMILIES.name, &FAMILIES, program.as_fd(), &Target::Hook);
+            self.families.store(attached.is_ok(), Ordering::Relaxed);
+        }
+        self.adopt_devices()?;
+        self.drop_stale()
+    }
+
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
@@ -200,7 +239,9 @@ impl Kernel {
     }
 
     /// Guards and table entries of subtrees that the configuration no longer names, or that were made anew.
-    fn drop_stale(&self, managed: &[u64]) -> Result<(), KernelError> {
+    fn drop_stale(&self) -> Result<(), KernelError> {
+        let id = |dir: &PathBuf| cgroup::id(dir).map_err(KernelError::cgroup(dir));
+        let managed = self.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         for name in self.pins.links()? {
             if let Some(id) = name.strip_prefix("guard_").and_then(|n| n.rsplit_once('-')).and_then(|(_, id)| id.parse().ok())
                 && !managed.contains(&id)
@@ -230,6 +271,7 @@ impl Tables {
             grants: Table::open(pins, "GRANTS")?,
             local: Table::open(pins, "LOCAL")?,
             local_addrs: Table::open(pins, "LOCAL_ADDRS")?,
+            devices: Table::open(pins, "DEVICES")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
             socks: Table::open(pins, "SOCKS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,

@@ -23,9 +23,12 @@ pub mod netns;
 mod object;
 mod percpu;
 mod pins;
+mod rtnl;
 mod sys;
 mod table;
+mod takeover;
 mod uninstall;
+mod veth;
 mod workloads;
 
 pub use diagnostics::Diagnostics;

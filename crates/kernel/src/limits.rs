@@ -12,6 +12,10 @@ pub const SLOT_GRACE: Duration = Duration::from_millis(100);
 pub const VERIFIER_LOG_TAIL_BYTES: usize = 2048;
 /// Bytes that the state directory must have free at start.
 pub const STATE_FREE_MIN_BYTES: u64 = 16 << 20;
+/// Bytes of one answer of rtnetlink; the kernel fits its answers to it.
+pub const NETLINK_BUFFER_BYTES: usize = 64 << 10;
+/// The kernel answers rtnetlink at once; past this the question has failed.
+pub const NETLINK_DEADLINE: Duration = Duration::from_secs(5);
 /// Addresses of one workload; further ones are refused.
 pub const ADDRESSES_MAX: usize = 16;
 /// Listening sockets of one shared namespace that are told apart; those of further ones are nobody's, and so refused.

@@ -6,24 +6,45 @@ use std::{
     path::Path,
 };
 
-use crate::{KernelError, object::Spec, pins::Pins, sys};
+use crate::{KernelError, netns::Netns, object::Spec, pins::Pins, sys};
 
 /// What a link hangs on, and how the kernel names it.
 pub(crate) enum Target<'a> {
-    Cgroup { path: &'a Path, fd: BorrowedFd<'a>, id: u64 },
-    Netns { path: &'a Path, fd: BorrowedFd<'a>, inode: u64 },
+    Cgroup {
+        path: &'a Path,
+        fd: BorrowedFd<'a>,
+        id: u64,
+    },
+    Netns {
+        path: &'a Path,
+        fd: BorrowedFd<'a>,
+        inode: u64,
+    },
+    Device {
+        path: &'a Path,
+        index: u32,
+    },
+    /// The hook that the program was loaded for; such a link's program cannot be swapped.
+    Hook,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    pub(crate) fn of(netns: &'a Netns) -> Self {
+        Self::Netns { path: netns.path(), fd: netns.as_fd(), inode: netns.inode() }
+    }
+
     fn path(&self) -> &Path {
         match self {
-            Self::Cgroup { path, .. } | Self::Netns { path, .. } => path,
+            Self::Cgroup { path, .. } | Self::Netns { path, .. } | Self::Device { path, .. } => path,
+            Self::Hook => Path::new("the kernel's security hooks"),
         }
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    fn attach(&self, program: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
         match self {
-            Self::Cgroup { fd, .. } | Self::Netns { fd, .. } => *fd,
+            Self::Cgroup { fd, .. } | Self::Netns { fd, .. } => sys::link_create(program, *fd, attach_type),
+            Self::Device { index, .. } => sys::link_create_on_device(program, *index, attach_type),
+            Self::Hook => sys::link_create_here(program, attach_type),
         }
     }
 
@@ -31,6 +52,8 @@ impl Target<'_> {
         match self {
             Self::Cgroup { id, .. } => info.cgroup_id() == *id,
             Self::Netns { inode, .. } => u64::from(info.netns_inode()) == *inode,
+            Self::Device { index, .. } => info.device() == *index,
+            Self::Hook => info.prog_id != 0,
         }
     }
 }
@@ -43,19 +66,19 @@ pub(crate) fn establish(pins: &Pins, name: &str, spec: &Spec, program: BorrowedF
     };
     let path = pins.link(name);
     match existing(&path).map_err(fail("open its pinned link"))? {
-        Some(link) if target.is_of(&sys::link_info(link.as_fd()).map_err(fail("inspect its link"))?) => {
+        Some(link) if !matches!(target, Target::Hook) && target.is_of(&sys::link_info(link.as_fd()).map_err(fail("inspect its link"))?) => {
             sys::link_update(link.as_fd(), program).map_err(fail("swap it in place"))
         }
-        // The pinned link's target has gone (a cgroup made anew, another root): the new one is attached before the old file gives way.
+        // The pinned link's target has gone (a cgroup made anew, another root), or its program cannot be swapped: the new one is attached before the old file gives way.
         Some(_) => {
-            let link = sys::link_create(program, target.fd(), spec.attach_type).map_err(fail("attach"))?;
+            let link = target.attach(program, spec.attach_type).map_err(fail("attach"))?;
             let aside = pins.link(&format!("{name}.new"));
             pins.remove_link(&format!("{name}.new"))?;
             sys::pin(link.as_fd(), &aside).map_err(fail("pin its link"))?;
             fs::rename(&aside, &path).map_err(fail("pin its link"))
         }
         None => {
-            let link = sys::link_create(program, target.fd(), spec.attach_type).map_err(fail("attach"))?;
+            let link = target.attach(program, spec.attach_type).map_err(fail("attach"))?;
             sys::pin(link.as_fd(), &path).map_err(fail("pin its link"))
         }
     }

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use weft_ebpf_common::{Addr, LocalAddr, LocalBackend, LocalBackends, NETNS_HOST, NETNS_SHARED, Netns as NetnsEntry, Workload, limits::LOCAL_BACKENDS_MAX};
 
-use crate::{Kernel, KernelError, pins::lookup_link};
+use crate::{Kernel, KernelError};
 
 impl Kernel {
     /// Works out what the namespace is with these residents, and writes it. `extra` are identities about to move in.
@@ -84,7 +84,8 @@ impl Kernel {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
         t.netns.remove(&cookie)?;
         t.listeners.remove(&cookie)?;
-        self.pins.remove_link(&lookup_link(cookie))
+        self.unwatch(cookie)?;
+        self.drop_lookup(cookie)
     }
 
     /// Beyond [`LOCAL_BACKENDS_MAX`] an endpoint is reached by its own address only.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
 
@@ -31,7 +31,9 @@ const SENDMSG4: u32 = 14;
 const SENDMSG6: u32 = 15;
 const GETPEERNAME4: u32 = 29;
 const GETPEERNAME6: u32 = 30;
+const LSM_MAC: u32 = 27;
 const LOOKUP_TYPE: u32 = 36;
+const TCX_INGRESS: u32 = 46;
 
 /// On the node's cgroup. Those that deny come last, so that a half-attached set never refuses what it could not yet attest.
 pub(crate) const NODE_PROGRAMS: [Spec; 11] = [
@@ -62,8 +64,14 @@ pub(crate) const GUARDS: [Spec; 7] = [
 /// In every enrolled namespace, an instance of its own.
 pub(crate) const LOOKUP: Spec = Spec { name: "weft_lookup", attach_type: LOOKUP_TYPE };
 
+/// On the host's end of every enrolled workload's veth.
+pub(crate) const VETH: Spec = Spec { name: "weft_veth", attach_type: TCX_INGRESS };
+
+/// Where the kernel lets programs take part in its security hooks.
+pub(crate) const FAMILIES: Spec = Spec { name: "weft_families", attach_type: LSM_MAC };
+
 /// Every table that all instances share; `.rodata` is each instance's own.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 20] = [
     "STATE",
     "WORKLOADS",
     "MANAGED",
@@ -74,6 +82,7 @@ const SHARED: [&str; 19] = [
     "GRANTS",
     "LOCAL",
     "LOCAL_ADDRS",
+    "DEVICES",
     "ATTESTATIONS",
     "SOCKS",
     "OWNERS",
@@ -106,6 +115,8 @@ pub(crate) fn load<'a>(object: &'a mut Ebpf, spec: &Spec) -> Result<BorrowedFd<'
         Program::CgroupSkb(p) => p.load(),
         Program::SockOps(p) => p.load(),
         Program::SkLookup(p) => p.load(),
+        Program::SchedClassifier(p) => p.load(),
+        Program::Lsm(p) => Btf::from_sys_fs().map_err(ProgramError::from).and_then(|btf| p.load("socket_create", &btf)),
         _ => return Err(KernelError::NoProgram(spec.name)),
     };
     result.map_err(|e| refused(spec.name, e))?;

@@ -1,14 +1,17 @@
 //! Where maps and links are pinned: `BPFFS/v<ABI>/{maps,links}`. What is pinned outlives the agent; a file removed here is a program detached.
+//!
+//! An agent of another ABI version has its own directory beside it, the *former* one to its successor, whichever of the two is newer.
 
 use std::{
     fs, io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use rustix::mount::{MountFlags, mount};
-use weft_ebpf_common::ABI_VERSION;
+use weft_ebpf_common::{ABI_VERSION, CARRIED};
 
-use crate::KernelError;
+use crate::{KernelError, sys};
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -29,13 +32,51 @@ impl Pins {
         Ok(pins)
     }
 
+    /// The directory of another ABI version whose programs are in force.
+    pub(crate) fn former(&self) -> Result<Option<Self>, KernelError> {
+        let Some(bpffs) = self.root.parent() else { return Ok(None) };
+        let failed = |source| KernelError::Bpffs { path: bpffs.to_owned(), source };
+        for entry in fs::read_dir(bpffs).map_err(failed)? {
+            let other = Self { root: entry.map_err(failed)?.path() };
+            if other.root != self.root && is_version(&other.root) && !is_empty(&other.root.join("links")) && other.root.join("links").is_dir() {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Pins the tables that both versions lay out alike here too.
+    pub(crate) fn carry(&self, former: &Self) -> Result<(), KernelError> {
+        for (name, _) in CARRIED {
+            let (from, to) = (former.map(name), self.map(name));
+            if to.exists() || !from.exists() {
+                continue;
+            }
+            let pinned = sys::open_pin(&from).and_then(|map| sys::pin(map.as_fd(), &to));
+            pinned.map_err(|source| KernelError::Bpffs { path: to, source })?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the links, which stay what they are, and forgets the rest. A name that both have stays ours.
+    pub(crate) fn inherit(&self, former: &Self) -> Result<(), KernelError> {
+        for name in former.links()? {
+            if !self.link(&name).exists() {
+                let path = former.link(&name);
+                fs::rename(&path, self.link(&name)).map_err(|source| KernelError::Bpffs { path, source })?;
+            }
+        }
+        remove(&former.root).map(drop).map_err(|source| KernelError::Bpffs { path: former.root.clone(), source })
+    }
+
     /// What an agent has made there; nothing is created.
     pub(crate) fn existing(bpffs: &Path) -> Self {
         Self { root: bpffs.join(format!("v{ABI_VERSION}")) }
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
-        self.root.join("maps").join(name)
+        let layout = CARRIED.iter().find(|(carried, _)| *carried == name);
+        self.root.join("maps").join(layout.map_or_else(|| name.to_owned(), |(_, layout)| format!("{name}-{layout}")))
     }
 
     pub(crate) fn link(&self, name: &str) -> PathBuf {
@@ -57,6 +98,34 @@ impl Pins {
             _ => Ok(()),
         }
     }
+}
+
+/// `v<number>`
+pub(crate) fn is_version(path: &Path) -> bool {
+    path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix('v')).is_some_and(|n| n.parse::<u32>().is_ok())
+}
+
+/// Removes the directory of one version; returns how many links there were. Programs go first: one that outlived its tables would refuse everything.
+pub(crate) fn remove(version: &Path) -> io::Result<usize> {
+    let links = empty(&version.join("links"))?;
+    empty(&version.join("maps"))?;
+    fs::remove_dir(version)?;
+    Ok(links)
+}
+
+/// Removes a directory of pins; returns how many there were.
+fn empty(dir: &Path) -> io::Result<usize> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        fs::remove_file(entry?.path())?;
+        count += 1;
+    }
+    fs::remove_dir(dir)?;
+    Ok(count)
 }
 
 /// Name of the pinned link of a namespace's `sk_lookup` instance.
@@ -104,6 +173,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("x"), "").unwrap();
         assert!(matches!(ensure_bpffs(dir.path()), Err(KernelError::NotBpffs(_))));
+    }
+
+    #[test]
+    fn only_directories_of_a_version_are_ours() {
+        for (name, ours) in [("v1", true), ("v12", true), ("v", false), ("vx", false), ("maps", false), ("1", false)] {
+            assert_eq!(is_version(&Path::new("/b").join(name)), ours, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_carried_over_is_named_with_its_layout() {
+        let pins = Pins::existing(Path::new("/b"));
+        assert_eq!(pins.map("SOCKS"), Path::new(&format!("/b/v{ABI_VERSION}/maps/SOCKS-{}", CARRIED[1].1)));
+        assert_eq!(pins.map("GRANTS"), Path::new(&format!("/b/v{ABI_VERSION}/maps/GRANTS")));
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl LinkInfo {
         self.target
     }
 
+    /// Index of the device of a link on one.
+    pub(crate) fn device(&self) -> u32 {
+        self.netns_inode()
+    }
+
     pub(crate) fn netns_inode(&self) -> u32 {
         // `netns_ino` is the first u32 of the union, whatever the byte order.
         let b = self.target.to_ne_bytes();
@@ -169,9 +174,35 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     info(link)
 }
 
+/// The head of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ProgramHead {
+    kind: u32,
+    id: u32,
+}
+
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    info::<ProgramHead>(program).map(|p| p.id)
+}
+
 /// Attaches `program` to a cgroup or namespace; flags 0 is what cgroup links want (they are multi by nature).
 pub(crate) fn link_create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
     let mut attr = LinkCreateAttr { prog_fd: fd_of(program), target_fd: fd_of(target), attach_type, flags: 0 };
+    // SAFETY: no pointer in the attribute; a success is a new descriptor of ours.
+    unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Attaches `program` to a network device, before whatever is attached there (`BPF_F_BEFORE`).
+pub(crate) fn link_create_on_device(program: BorrowedFd<'_>, index: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr { prog_fd: fd_of(program), target_fd: index, attach_type, flags: 1 << 3 };
+    // SAFETY: no pointer in the attribute; a success is a new descriptor of ours.
+    unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Attaches `program` to the hook that it was loaded for.
+pub(crate) fn link_create_here(program: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr { prog_fd: fd_of(program), target_fd: 0, attach_type, flags: 0 };
     // SAFETY: no pointer in the attribute; a success is a new descriptor of ours.
     unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
@@ -181,6 +212,18 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let mut attr = LinkUpdateAttr { link_fd: fd_of(link), new_prog_fd: fd_of(program), flags: 0, old_prog_fd: 0 };
     // SAFETY: no pointer in the attribute.
     unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+pub(crate) const LSM_ID_BPF: u64 = 109;
+
+/// Ids of the security modules in force (`lsm_list_modules`, Linux 6.8).
+pub(crate) fn security_modules() -> io::Result<Vec<u64>> {
+    const SYS_LSM_LIST_MODULES: libc::c_long = 461;
+    let mut ids = [0_u64; 64];
+    let mut size = mem::size_of_val(&ids) as u32;
+    // SAFETY: the kernel writes at most `size` bytes to `ids`, and the size it needed to `size`.
+    let count = unsafe { libc::syscall(SYS_LSM_LIST_MODULES, ids.as_mut_ptr(), &raw mut size, 0) };
+    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(ids[..count as usize].to_vec()) }
 }
 
 /// Waits until no program that ran before the call still runs (`synchronize_rcu`). Err where the kernel does not offer it.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use weft_ebpf_common::{
-    Addr, Attestation, Destination, DestinationKey, External, ExternalKey, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns, Port, PortKey,
-    ResolverKey, State, TupleKey, Workload,
+    Addr, Attestation, Destination, DestinationKey, Device, External, ExternalKey, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns, Port,
+    PortKey, ResolverKey, State, TupleKey, Workload,
 };
 
 use crate::{KernelError, pins::Pins, sys};
@@ -35,6 +35,7 @@ plain!(
     Attestation,
     Destination,
     DestinationKey,
+    Device,
     External,
     ExternalKey,
     Grant,

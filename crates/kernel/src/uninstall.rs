@@ -3,8 +3,9 @@
 use std::{fs, io, path::Path};
 
 use rustix::mount::{UnmountFlags, unmount};
+use weft_ebpf_common::Device;
 
-use crate::{KernelError, pins};
+use crate::{KernelError, object::VETH, pins, rtnl, table::Table};
 
 /// Detaches every program and removes every table that agents have pinned below `bpffs`, of whatever ABI version, and unmounts the bpf file system
 /// if it was mounted there for the agent alone. Returns how many programs were detached. No agent may run.
@@ -16,16 +17,12 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
     if !bpffs.exists() || !pins::is_bpffs(bpffs).map_err(failed(bpffs))? {
         return Ok(0);
     }
-    let mut detached = 0;
+    let mut detached = take_off_classifiers(&pins::Pins::existing(bpffs))?;
     for entry in fs::read_dir(bpffs).map_err(failed(bpffs))? {
         let version = entry.map_err(failed(bpffs))?.path();
-        if !is_version(&version) {
-            continue;
+        if pins::is_version(&version) {
+            detached += pins::remove(&version).map_err(failed(&version))?;
         }
-        // Programs first: one that outlived its tables would refuse everything.
-        detached += empty(&version.join("links")).map_err(failed(&version))?;
-        empty(&version.join("maps")).map_err(failed(&version))?;
-        fs::remove_dir(&version).map_err(failed(&version))?;
     }
     if bpffs != Path::new("/sys/fs/bpf") && is_mount(bpffs).map_err(failed(bpffs))? && is_bare(bpffs).map_err(failed(bpffs))? {
         unmount(bpffs, UnmountFlags::empty()).map_err(|e| failed(bpffs)(e.into()))?;
@@ -38,23 +35,17 @@ pub fn uninstall(bpffs: &Path) -> Result<usize, KernelError> {
     }
 }
 
-/// `v<number>`
-fn is_version(path: &Path) -> bool {
-    path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix('v')).is_some_and(|n| n.parse::<u32>().is_ok())
-}
-
-/// Removes a directory of pins; returns how many there were.
-fn empty(dir: &Path) -> io::Result<usize> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other?,
-    };
+/// Where the kernel has no links for devices, the classifiers on those that the table names.
+fn take_off_classifiers(pins: &pins::Pins) -> Result<usize, KernelError> {
+    let Ok(devices) = Table::<u32, Device>::open(pins, "DEVICES") else { return Ok(0) };
     let mut count = 0;
-    for entry in entries {
-        fs::remove_file(entry?.path())?;
-        count += 1;
+    for index in devices.keys()? {
+        let failed = |source| KernelError::Link { name: VETH.name.to_owned(), target: format!("interface {index}").into(), operation: "detach", source };
+        if rtnl::classifier(index).map_err(failed)?.is_some() {
+            rtnl::remove_classifier(index).map_err(failed)?;
+            count += 1;
+        }
     }
-    fs::remove_dir(dir)?;
     Ok(count)
 }
 
@@ -73,13 +64,6 @@ fn is_mount(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_directories_of_a_version_are_ours() {
-        for (name, ours) in [("v1", true), ("v12", true), ("v", false), ("vx", false), ("maps", false), ("1", false)] {
-            assert_eq!(is_version(&Path::new("/b").join(name)), ours, "{name}");
-        }
-    }
 
     #[test]
     fn what_is_no_bpf_file_system_is_left_alone() {

@@ -6,7 +6,7 @@
 use std::{
     io,
     net::IpAddr,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
     sync::PoisonError,
 };
@@ -57,10 +57,6 @@ impl Enrolment<'_> {
     fn is(&self, w: &Workload) -> bool {
         *w == self.workload(w.capture_port)
     }
-
-    fn target(&self) -> Target<'_> {
-        Target::Netns { path: self.netns.path(), fd: self.netns.as_fd(), inode: self.netns.inode() }
-    }
 }
 
 impl Kernel {
@@ -71,6 +67,7 @@ impl Kernel {
         let cgroup = self.check_enrolment(e)?;
         let (t, cookie) = (&self.tables, e.netns.cookie());
         self.guard_namespace(e)?;
+        self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
         let workload = e.workload(capture_port);
         self.take_addresses(e)?;
@@ -113,7 +110,8 @@ impl Kernel {
     pub fn read_back(&self, e: &Enrolment<'_>) -> Result<(), String> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let text = |err: KernelError| err.to_string();
-        if !links::is_attached(&self.pins, &lookup_link(cookie), &e.target()) {
+        let waiting = self.is_waiting();
+        if !waiting && !links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Err(format!("no sk_lookup program is attached to namespace {}", e.netns.path().display()));
         }
         if !t.listeners.keys().map_err(text)?.contains(&cookie) {
@@ -132,13 +130,14 @@ impl Kernel {
                 return Err(format!("address {ip} is not in LOCAL_ADDRS"));
             }
         }
+        self.watched(e)?;
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
             Some(w) if e.is(&w) && w.capture_port != 0 => {}
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
-        match self.node_programs().into_iter().find(|p| !p.attached) {
+        match self.node_programs().into_iter().find(|p| !waiting && !p.attached) {
             Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
             None => Ok(()),
         }
@@ -174,12 +173,12 @@ impl Kernel {
     fn guard_namespace(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
         let cookie = e.netns.cookie();
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        if guarded.contains(&cookie) && links::is_attached(&self.pins, &lookup_link(cookie), &e.target()) {
+        if guarded.contains(&cookie) && links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Ok(());
         }
         let mut instance = object::open(&self.pins, self.base_level, cookie, cookie == self.own_netns)?;
         let program = object::load(&mut instance, &LOOKUP)?;
-        links::establish(&self.pins, &lookup_link(cookie), &LOOKUP, program, &e.target())?;
+        self.lookup(e.netns, program)?;
         guarded.insert(cookie);
         Ok(())
     }
@@ -213,6 +212,8 @@ fn port_of(listener: BorrowedFd<'_>) -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]

@@ -21,6 +21,8 @@ fn reasons_and_paths_have_the_kernels_numbers() {
         (Reason::NoSnapshot, abi::REASON_NO_SNAPSHOT),
         (Reason::Unattested, abi::REASON_UNATTESTED),
         (Reason::Internal, abi::REASON_INTERNAL),
+        (Reason::Spoofed, abi::REASON_SPOOFED),
+        (Reason::Bypass, abi::REASON_BYPASS),
     ];
     for (word, code) in reasons {
         assert_eq!(word.code(), code, "{word}");

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{LabError, Machine, Node, Place, Pod, Proc, eventually, limits, node::MANAGED};
@@ -68,6 +69,8 @@ pub struct Agent {
     place: Place,
     config: PathBuf,
     process: Option<Proc>,
+    /// Predecessors that still carry connections.
+    draining: Vec<Proc>,
 }
 
 impl Agent {
@@ -102,7 +105,7 @@ impl Agent {
         let config = dir.join("agent.toml");
         write(&config, &table.to_string())?;
         let place = node.place().in_cgroup(&node.cgroup().join("agent"))?;
-        let agent = Self { node: node.clone(), place, config, process: None };
+        let agent = Self { node: node.clone(), place, config, process: None, draining: Vec::new() };
         agent.set_workloads(&options.workloads)?;
         Ok(agent)
     }
@@ -153,6 +156,20 @@ impl Agent {
     pub fn spawn(&mut self) -> Result<(), LabError> {
         let (bin, config) = (bin("weft-agent")?.display().to_string(), self.config.display().to_string());
         self.process = Some(self.place.spawn("agent", &[bin.as_str(), "run", "--config", &config])?);
+        Ok(())
+    }
+
+    /// SIGTERM, and as soon as it has let go of its socket `program` in its place: an upgrade. The old one drains meanwhile.
+    pub fn replace(&mut self, program: &Path) -> Result<(), LabError> {
+        let (socket, config) = (self.socket(), self.config.display().to_string());
+        let mut old = self.process.take();
+        if let Some(old) = &mut old {
+            old.signal(Signal::TERM);
+            let held = || if socket.exists() { Err("it is still there") } else { Ok(()) };
+            eventually(limits::START_DEADLINE, &format!("{} to go", socket.display()), held)?;
+        }
+        self.process = Some(self.place.spawn("agent", &[&program.display().to_string(), "run", "--config", &config])?);
+        self.draining.extend(old);
         Ok(())
     }
 

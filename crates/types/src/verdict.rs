@@ -77,6 +77,8 @@ coded! {
         Unattested = 20, "unattested", "nobody attested the connection: it went around the mesh";
         Internal = 21, "internal", "the kernel refused a helper that the verdict depends on";
         Pending = 22, "pending", "the dependency is declared, but the provider has not consented";
+        Spoofed = 30, "spoofed", "the packet does not come from an address of the workload";
+        Bypass = 31, "bypass", "it is granted, but the packet went around the way that grants lead";
         NoEndpoint = 40, "no-endpoint", "no endpoint of the destination is known";
         UpstreamConnect = 41, "upstream-connect", "the connection to the endpoint failed";
         PeerIdentity = 42, "peer-identity", "the peer presented another identity than the expected one";

@@ -8,8 +8,14 @@ use crate::{addr::Addr, limits::LOCAL_BACKENDS_MAX};
 /// Version of everything in this module.
 pub const ABI_VERSION: u32 = 2;
 
+/// Tables that hold what nobody could fill again, since it happened: handshakes under way and what is known of sockets. Each with the version that
+/// last changed its layout: programs of two ABI versions share the tables on which they agree.
+pub const CARRIED: [(&str, u32); 3] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1)];
+
+pub const PROTO_ICMP: u8 = 1;
 pub const PROTO_TCP: u8 = 6;
 pub const PROTO_UDP: u8 = 17;
+pub const PROTO_ICMPV6: u8 = 58;
 
 /// `STATE[0]`: what switches a generation, and the few facts about the node that are no table.
 #[repr(C)]
@@ -199,6 +205,25 @@ pub struct LocalAddr {
     pub flags: u32,
 }
 
+/// `DEVICES[interface index]`: the host's end of an enrolled workload's veth. What it carries is the workload's, whatever it says of itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Cookie and inode of the workload's namespace.
+    pub netns: u64,
+    pub inode: u64,
+    /// The workload's end: its link-local address (unspecified: none) and hardware address.
+    pub link_local: Addr,
+    pub mac: [u8; 6],
+    pub pad: u16,
+    /// Written by the program: refusals told of since `told_since_ns`.
+    pub told_since_ns: u64,
+    pub told: u32,
+    /// Number of the workload's namespace in the agent's; [`NO_NSID`]: none.
+    pub nsid: u32,
+}
+pub const NO_NSID: u32 = u32::MAX;
+
 /// Key of `ATTESTATIONS`: a connection whose handshake is under way, as the *destination* sees it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -345,6 +370,10 @@ pub const REASON_NO_SNAPSHOT: u8 = 19;
 pub const REASON_UNATTESTED: u8 = 20;
 /// The kernel refused a helper that the verdict depends on.
 pub const REASON_INTERNAL: u8 = 21;
+/// A source address, hardware address or claim that is not the workload's own.
+pub const REASON_SPOOFED: u8 = 30;
+/// A grant allows it, but not on this way: it went around the tunnel.
+pub const REASON_BYPASS: u8 = 31;
 
 /// Indices of `COUNTERS` (per CPU).
 pub const COUNT_FLOW_LOST: u32 = 0;
@@ -353,9 +382,12 @@ pub const COUNT_LOOKUP_REFUSED: u32 = 2;
 pub const COUNT_LOOKUP_PASSED: u32 = 3;
 pub const COUNT_EGRESS_REFUSED: u32 = 4;
 pub const COUNT_GUARD_REFUSED: u32 = 5;
+/// Frames refused at a workload's veth, and how many of those no event tells of.
+pub const COUNT_PACKET_REFUSED: u32 = 6;
+pub const COUNT_PACKET_UNTOLD: u32 = 7;
 /// A packet to a workload in a shared namespace that belongs to no judged connection.
-pub const COUNT_INGRESS_REFUSED: u32 = 6;
-pub const COUNTERS: u32 = 8;
+pub const COUNT_INGRESS_REFUSED: u32 = 8;
+pub const COUNTERS: u32 = 16;
 
 /// The tunnel's port on every workload's address.
 pub const TUNNEL_PORT: u16 = 15008;
@@ -392,6 +424,7 @@ layout! {
     LocalBackends = 328,
     LocalBackend = 40,
     LocalAddr = 16,
+    Device = 56,
     TupleKey = 48,
     Attestation = 88,
     SocketOwner = 8,

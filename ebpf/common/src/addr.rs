@@ -54,6 +54,19 @@ impl Addr {
         }
     }
 
+    /// 224.0.0.0/4, the limited broadcast, or ff00::/8.
+    #[inline(always)]
+    pub const fn is_multicast(&self) -> bool {
+        let first = if self.is_v4() { u32::from_be(self.words[3]) } else { u32::from_be(self.words[0]) };
+        if self.is_v4() { first >> 28 == 14 || first == u32::MAX } else { first >> 24 == 0xff }
+    }
+
+    /// ff02::/16, which no router passes on.
+    #[inline(always)]
+    pub const fn is_link_multicast(&self) -> bool {
+        u32::from_be(self.words[0]) >> 16 == 0xff02
+    }
+
     /// 0.0.0.0, its mapped form, or `::`: the kernel takes a connect to it as loopback.
     #[inline(always)]
     pub const fn is_unspecified(&self) -> bool {

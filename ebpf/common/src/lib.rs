@@ -9,6 +9,7 @@ pub mod abi;
 pub mod addr;
 pub mod judge;
 pub mod limits;
+pub mod packet;
 
 pub use abi::*;
 pub use addr::Addr;

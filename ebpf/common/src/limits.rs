@@ -24,5 +24,10 @@ pub const LISTENING_MAX: u32 = 16_384;
 pub const RESOLVERS_MAX: u32 = 64;
 /// Bytes of the flow event ring. A full ring loses events, counts them, and opens nothing.
 pub const FLOW_RING_BYTES: u32 = 1 << 20;
+/// Host ends of workloads' veths. A full table refuses enrolment.
+pub const DEVICES_MAX: u32 = WORKLOADS_MAX * 2;
+/// Refused frames of one device that an event tells of within [`TOLD_WINDOW_NS`]; further ones are only counted.
+pub const TOLD_MAX: u32 = 16;
+pub const TOLD_WINDOW_NS: u64 = 1_000_000_000;
 /// Cgroup levels below the node's root at which a workload, or a managed subtree, may live.
 pub const LEVELS_MAX: u32 = 8;

@@ -8,6 +8,7 @@ mod connect;
 mod ctx;
 mod datagram;
 mod emit;
+mod families;
 mod guard;
 mod ingress;
 mod listen;
@@ -16,6 +17,7 @@ mod names;
 mod shared;
 mod socket;
 mod tcp;
+mod veth;
 mod who;
 
 #[cfg(not(test))]

@@ -29,6 +29,8 @@ pub static GRANTS: HashMap<GrantKey, Grant> = HashMap::pinned(limits::GRANTS_MAX
 pub static LOCAL: HashMap<u32, LocalBackends> = HashMap::pinned(limits::LOCAL_MAX, BPF_F_NO_PREALLOC);
 #[map]
 pub static LOCAL_ADDRS: HashMap<Addr, LocalAddr> = HashMap::pinned(limits::WORKLOADS_MAX * 4, BPF_F_NO_PREALLOC);
+#[map]
+pub static DEVICES: HashMap<u32, Device> = HashMap::pinned(limits::DEVICES_MAX, BPF_F_NO_PREALLOC);
 /// Preallocated: an allocation that fails under memory pressure would refuse connections.
 #[map]
 pub static ATTESTATIONS: HashMap<TupleKey, Attestation> = HashMap::pinned(limits::ATTESTATIONS_MAX, 0);

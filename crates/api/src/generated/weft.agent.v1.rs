@@ -91,6 +91,11 @@ pub struct Workload {
     /// Unix seconds; 0: no SVID.
     #[prost(int64, tag = "13")]
     pub svid_not_after: i64,
+    /// Of an enrolled workload: `packets and sockets`, or `sockets only`, and why not the packets.
+    #[prost(string, tag = "20")]
+    pub enforced: ::prost::alloc::string::String,
+    #[prost(string, tag = "21")]
+    pub enforced_why: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSnapshotRequest {}
