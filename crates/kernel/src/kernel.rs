@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use aya::maps::{Map, MapData, RingBuf};
@@ -72,6 +73,8 @@ pub struct Kernel {
     pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
     /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
     families: AtomicBool,
+    /// Keys of `LISTENERS` at a moment: a table of sockets can be walked, but not asked for one.
+    pub(crate) listeners_seen: Mutex<Option<(Instant, HashSet<u64>)>>,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
@@ -127,6 +130,7 @@ impl Kernel {
             own_netns,
             managed: options.managed.clone(),
             guarded: Mutex::default(),
+            listeners_seen: Mutex::default(),
             veth,
             veths: Mutex::default(),
             families: AtomicBool::new(false),

@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
     sync::PoisonError,
+    time::Instant,
 };
 
 use weft_ebpf_common::{Addr, LocalAddr, Workload, limits::LEVELS_MAX};
@@ -17,7 +18,7 @@ use weft_types::ServiceId;
 use crate::{
     Kernel, KernelError, cgroup,
     kernel::bounded,
-    limits::ADDRESSES_MAX,
+    limits::{ADDRESSES_MAX, HOST_ADDRESSES_MAX, LISTENERS_SEEN},
     links::{self, Target},
     netns::Netns,
     object::{self, LOOKUP},
@@ -69,6 +70,7 @@ impl Kernel {
         self.guard_namespace(e)?;
         self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
+        *self.listeners_seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let workload = e.workload(capture_port);
         self.take_addresses(e)?;
         self.settle(cookie, Some(&workload), (e.own(true), e.own(false)))?;
@@ -114,7 +116,7 @@ impl Kernel {
         if !waiting && !links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Err(format!("no sk_lookup program is attached to namespace {}", e.netns.path().display()));
         }
-        if !t.listeners.keys().map_err(text)?.contains(&cookie) {
+        if !self.has_listener(cookie).map_err(text)? {
             return Err("the tunnel listener is not in LISTENERS".to_owned());
         }
         let flags = self.flags(cookie, &self.residents(cookie).map_err(text)?);
@@ -141,6 +143,18 @@ impl Kernel {
             Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
             None => Ok(()),
         }
+    }
+
+    /// Whether the namespace's tunnel listener is in its table, as of [`LISTENERS_SEEN`] ago at most.
+    fn has_listener(&self, cookie: u64) -> Result<bool, KernelError> {
+        let mut seen = self.listeners_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, keys)) = &*seen
+            && at.elapsed() < LISTENERS_SEEN
+        {
+            return Ok(keys.contains(&cookie));
+        }
+        let (_, keys) = seen.insert((Instant::now(), self.tables.listeners.keys()?.into_iter().collect()));
+        Ok(keys.contains(&cookie))
     }
 
     /// The cgroup's id, if the workload may be enrolled.
@@ -186,7 +200,12 @@ impl Kernel {
     /// Makes the namespace's addresses known as these, and no others: one that it has given up is free for somebody else.
     fn take_addresses(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
-        let wanted: Vec<Addr> = e.addresses.iter().map(|ip| (*ip).into()).collect();
+        let mut wanted: Vec<Addr> = e.addresses.iter().map(|ip| (*ip).into()).collect();
+        if cookie == self.own_netns {
+            // What the host is reached at is what it says; what it speaks from is any of its addresses.
+            let all = e.netns.addresses().map_err(|source| KernelError::Netns { path: e.netns.path().to_owned(), source })?;
+            wanted.extend(all.into_iter().take(HOST_ADDRESSES_MAX).map(Addr::from));
+        }
         for (addr, held) in t.local_addrs.entries()? {
             if held.netns == cookie && !wanted.contains(&addr) {
                 t.local_addrs.remove(&addr)?;
