@@ -118,7 +118,7 @@ fn judge_tcp<N: Node>(node: &N, identity: u32, f: &Frame) -> Judgement {
         // What goes on is the proxies' business, which follow the policy; what begins goes to a workload of the mesh.
         let known = f.port == TUNNEL_PORT && matches!(node.destination(&f.to), Some(d) if d.kind == DEST_ENDPOINT);
         // An address of several services is no endpoint's alone; nobody but the agent has a socket that dials this port.
-        if known || node.connected(f) {
+        if known || ((f.kind == Kind::Tcp || f.port == TUNNEL_PORT) && node.connected(f)) {
             return because(REASON_GRANT, f);
         }
     }
