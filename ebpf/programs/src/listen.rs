@@ -36,8 +36,7 @@ pub fn weft_post_bind6(ctx: SockContext) -> i32 {
 #[inline(always)]
 fn bound(ctx: &SockContext, addr: Addr) -> i32 {
     // SAFETY: fields of the context, and a helper that takes it.
-    let (kind, protocol, port, netns) =
-        unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol, (*ctx.sock).src_port as u16, bpf_get_netns_cookie(ctx.as_ptr())) };
+    let (kind, protocol, port, netns) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol, (*ctx.sock).src_port as u16, bpf_get_netns_cookie(ctx.as_ptr())) };
     if kind != SOCK_STREAM || protocol != u32::from(PROTO_TCP) || !is_shared(netns) {
         return PASS;
     }
