@@ -11,7 +11,7 @@ use crate::{
     app,
     command::{self, Format},
     config::Config,
-    holder,
+    holder, limits, node,
 };
 
 /// The per-node daemon of weft: identifies and judges every connection of this node's workloads, and carries what leaves the node.
@@ -49,6 +49,9 @@ enum Command {
     Stop(ConfigArg),
     /// Take everything out of the kernel and remove state and sockets. Refused while an agent runs.
     Uninstall(ConfigArg),
+    /// The process of the agent that dials from inside a workload; started by `run`.
+    #[command(hide = true)]
+    Canary { netns: PathBuf, families: Vec<String> },
     /// Print the version.
     Version,
 }
@@ -85,6 +88,7 @@ impl Cli {
             Command::Guard(arg) => command::guard(&arg.load()?)?,
             Command::Stop(arg) => command::stop(&arg.load()?)?,
             Command::Uninstall(arg) => command::uninstall(&arg.load()?)?,
+            Command::Canary { netns, families } => node::canary::dial(&netns, &families)?,
             Command::Version => println!("weft-agent {}", env!("CARGO_PKG_VERSION")),
         }
         Ok(ExitCode::SUCCESS)
@@ -98,7 +102,12 @@ impl ConfigArg {
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weft-agent").build().context("the runtime cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(limits::STEPS_BETWEEN_EVENTS)
+        .thread_name("weft-agent")
+        .build()
+        .context("the runtime cannot start")?;
     let outcome = runtime.block_on(future);
     // What still blocks a thread is not waited for.
     runtime.shutdown_background();

@@ -45,6 +45,23 @@ pub const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAINTENANCE: Duration = Duration::from_secs(1);
 /// How often a workload's addresses, and what the kernel holds of it, are read back.
 pub const READ_BACK: Duration = Duration::from_secs(5);
+/// When the sockets that a revision took something away from are looked at once more.
+pub const REVOKE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a canary waits for its answer, and for a refusal.
+pub const CANARY_TIMEOUT: Duration = Duration::from_secs(2);
+pub const CANARY_KNOCK: Duration = Duration::from_millis(500);
+/// Bytes of what a canary's process prints; the rest is cut off, so no proof.
+pub const CANARY_ANSWER_MAX_BYTES: u64 = 2048;
+/// Workloads whose canaries run at once when somebody asks for all.
+pub const CANARIES_AT_ONCE: usize = 8;
+/// How long drift that was found is shown as a warning, and how many findings are kept; the oldest goes first.
+pub const DRIFT_SHOWN: Duration = Duration::from_secs(3600);
+pub const DRIFT_KEPT_MAX: usize = 32;
+/// One look at the node serves all workloads that are read back within this time.
+pub const SURVEY_AGE: Duration = Duration::from_millis(500);
+/// How often the kernel's policy tables are compared with the snapshot; never more than one part in [`VERIFY_REST`] of the time.
+pub const VERIFY: Duration = Duration::from_secs(5);
+pub const VERIFY_REST: u32 = 50;
 /// How often attestation records that no accept took are swept, and how old they are then.
 pub const ATTESTATION_SWEEP: Duration = Duration::from_secs(30);
 /// A SYN that was sent again five times has been given up by then.
@@ -72,5 +89,8 @@ pub const STRAYS_MAX: usize = 256;
 pub const DRAIN_POLL: Duration = Duration::from_millis(500);
 /// How long `stop` waits for an agent beyond the time that its connections may take.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A worker that has enough to do looks for new events of sockets after so many steps. The runtime's own 61 is what a neighbour of a workload with
+/// a thousand busy streams would wait for at each of the four sockets that its bytes pass.
+pub const STEPS_BETWEEN_EVENTS: u32 = 4;
 /// Services listed by name in the metrics; certificates of further ones are not.
 pub const METRIC_SERVICES_MAX: usize = 256;

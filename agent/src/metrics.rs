@@ -26,7 +26,10 @@ pub struct Metrics {
     bytes: Count<2>,
     handshakes: Count<2>,
     pool: Count<1>,
+    bounds: Count<1>,
     ring_events: Counter,
+    sockets_ended: Count<1>,
+    drift: Count<1>,
     snapshots: Count<1>,
     svids: Count<1>,
 }
@@ -37,6 +40,7 @@ pub struct Gauges {
     pub revision: Gauge,
     pub kernel_revision: Gauge,
     pub live: Gauge,
+    pub descriptors: Family<Labels<1>, Gauge>,
     pub flows_kept: Gauge,
     pub bridge_connected: Gauge,
     pub holder_connected: Gauge,
@@ -56,6 +60,9 @@ impl Metrics {
         r.register_with_unit("weft_proxy_carried", "Bytes of applications that the proxy carried", Unit::Bytes, self.bytes.clone());
         r.register("weft_tunnel_handshakes", "TLS handshakes of tunnels", self.handshakes.clone());
         r.register("weft_tunnel_pool", "Connections that found a warm tunnel, and those that did not", self.pool.clone());
+        r.register("weft_sockets_ended", "Live sockets of workloads that the agent ended in the kernel, by why", self.sockets_ended.clone());
+        r.register("weft_drift", "Times that something was found to be otherwise than the agent had put it, by what", self.drift.clone());
+        r.register("weft_proxy_bound", "Times that a table of the proxy was full, by which; docs/agent.md says what happens then", self.bounds.clone());
         r.register("weft_snapshots", "Snapshots received, by what became of them", self.snapshots.clone());
         r.register("weft_svids", "Requests for SVIDs, by their outcome", self.svids.clone());
     }
@@ -83,8 +90,17 @@ impl Metrics {
             Measure::Handshake { point, ok } => {
                 self.handshakes.get_or_create(&[("point", point.as_str()), ("outcome", if ok { "ok" } else { "failed" })]).inc();
             }
+            Measure::Bound(bound) => drop(self.bounds.get_or_create(&[("bound", bound.as_str())]).inc()),
             Measure::Pool { hit } => drop(self.pool.get_or_create(&[("outcome", if hit { "warm" } else { "cold" })]).inc()),
         }
+    }
+
+    pub fn drift(&self, what: &'static str) {
+        self.drift.get_or_create(&[("what", what)]).inc();
+    }
+
+    pub fn socket_ended(&self, why: &'static str) {
+        self.sockets_ended.get_or_create(&[("why", why)]).inc();
     }
 
     pub fn snapshot(&self, applied: bool) {
@@ -109,6 +125,7 @@ impl Gauges {
         r.register("weft_revision", "Revision that the agent holds; 0: none", self.revision.clone());
         r.register("weft_kernel_revision", "Revision in force, read back from the kernel", self.kernel_revision.clone());
         r.register("weft_proxy_live", "Connections that the proxy carries now", self.live.clone());
+        r.register("weft_proxy_descriptors", "Descriptors that connections of the proxy hold, and those left for more", self.descriptors.clone());
         r.register("weft_flows_kept", "Flow records in memory", self.flows_kept.clone());
         r.register("weft_bridge_connected", "1: the stream from the IAM bridge is up", self.bridge_connected.clone());
         r.register("weft_holder_connected", "1: a holder keeps the listeners", self.holder_connected.clone());

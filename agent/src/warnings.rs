@@ -13,6 +13,8 @@ pub enum Topic {
     Snapshot,
     Hosts,
     Flows,
+    Revocation,
+    Drift,
 }
 
 #[derive(Debug, Default)]

@@ -44,7 +44,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Every node and workload, with enrolment read back from the kernel; exits 1 when something is wrong
-    Status,
+    Status(StatusArgs),
     /// List services, workloads, policies or nodes
     Get(GetArgs),
     /// May SRC open a connection to DST? Exits 0 for allow, 1 for deny
@@ -99,6 +99,13 @@ The program runs as the workload: the mesh judges it like the workload's own pro
 stay the caller's.
 
 Exit code: the program's; 127 when it is not found, 126 when it cannot be run, 2 before that.";
+
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub struct StatusArgs {
+    /// Let each workload's canaries run now: that what leaves it is captured, and that what nobody attested is refused
+    #[arg(long)]
+    pub prove: bool,
+}
 
 #[derive(Debug, ClapArgs)]
 pub struct GetArgs {

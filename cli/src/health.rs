@@ -159,6 +159,11 @@ impl Finder<'_> {
             _ if !w.problem.is_empty() => self.problem(format!("workload {name}{why}")),
             _ => self.svid(&name, w),
         }
+        for (canary, what) in w.proof.iter().flat_map(|p| [(&p.outbound, "what leaves it is captured"), (&p.inbound, "what nobody attested is refused")]) {
+            if !canary.holds && w.class != "unidentified" {
+                self.problem(format!("workload {name}: it is not proven that {what}: {}", canary.problem));
+            }
+        }
         if let Some(why) = &w.enforced_why {
             self.warning(format!("workload {name} is enforced at its sockets only: {why}"));
         }

@@ -10,6 +10,8 @@ pub const AGENTS_MAX: usize = 256;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Adding a workload may wait for the bridge to issue its SVID.
 pub const ENROL_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Every canary of a node: each may wait some seconds for its answer.
+pub const PROVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a workload that is not enrolled yet is looked at again.
 pub const ENROL_POLL: Duration = Duration::from_millis(100);
 /// Flows of several nodes are held this long before they are printed, so that they come out in order of time.

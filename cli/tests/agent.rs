@@ -168,3 +168,18 @@ async fn exec_and_run_say_what_is_missing() {
     let (code, _, err) = weft(&stand, &["run", "--service", "shop/orders", "--", "true"]);
     assert_eq!((code, err.as_str()), (2, "weft: the configuration names 2 agents: say with --agent which node this runs on (a.sock, b.sock)\n"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_fails_is_a_problem_with_its_reason_and_only_asked_for_by_name() {
+    let stand = Stand::new(vec![("a.sock", answering_agent("a", Vec::new()))], None).await;
+    let (code, out, _) = weft(&stand, &["status"]);
+    assert!(code == 0 && !out.contains("OUT IS CAPTURED"), "{out}");
+    let (code, out, _) = weft(&stand, &["status", "--prove"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("it is not proven that what nobody attested is refused: somebody came in"), "{out}");
+    assert!(out.contains("OUT IS CAPTURED") && out.lines().any(|l| l.contains("orders-1") && l.contains("holds") && l.contains("fails")), "{out}");
+    let (_, out, _) = weft(&stand, &["status", "--prove", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let proof = &said["nodes"][0]["workloads"][0]["proof"];
+    assert_eq!((&proof["outbound"]["holds"], &proof["inbound"]["problem"]), (&true.into(), &"somebody came in".into()));
+}

@@ -2,6 +2,8 @@
 //!
 //! No assertion lives here; a test says what it expects.
 
+pub mod conformance;
+mod held;
 pub mod kinds;
 mod load;
 mod mesh;
@@ -9,6 +11,7 @@ pub mod packets;
 mod probe;
 pub mod real;
 
+pub use held::{End, Held};
 pub use load::{Loads, Seen};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
 pub use probe::{Outcome, Server, Traffic, hold_port, passed, probe};

@@ -1,7 +1,7 @@
 """One connection attempt, seen from the client: prints one line of JSON.
 
 usage: probe.py MODE ADDRESS PORT [MARKER]
-modes: tcp, udp, udp-connected, raw; give (makes a socket and passes it over the unix socket ADDRESS); take (dials MARKER with that one)
+modes: tcp, udp, udp-connected, echo, raw; give (makes a socket and passes it over the unix socket ADDRESS); take (dials MARKER with that one)
 """
 import json, os, socket, sys, time
 
@@ -11,7 +11,7 @@ family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def tcp(s):
-    s.settimeout(8)
+    s.settimeout(float(os.environ.get("WEFT_PROBE_SECONDS", "8")))
     s.connect((address, port))
     s.sendall(marker + b"\n")
     data = s.makefile("rb").readline()
@@ -31,6 +31,12 @@ def run():
         s.connect((address, port))
         s.send(marker)
         return {"ok": True}
+    if mode == "echo":
+        v6 = family == socket.AF_INET6
+        s = socket.socket(family, socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP)
+        s.settimeout(5)
+        s.sendto(bytes([128 if v6 else 8, 0, 0, 0, 0, 0, 0, 1]) + marker, (address, 0))
+        return {"ok": True, "data": s.recv(2048)[8:].decode()}
     if mode == "raw":
         s = socket.socket(family, socket.SOCK_RAW, 253)
         s.sendto(marker, (address, 0))

@@ -14,14 +14,9 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind_recursive, mount_change, mount_remount};
-use weft_host::{Need, Package};
+use weft_host::Need;
 
-use crate::process;
-
-const RELEASE: &str = "bookworm";
-/// All that the README asks a newcomer to have, besides Rust.
-const INCLUDE: &str = "build-essential,git,ca-certificates";
-const PACKAGES: &[Package] = &[Package { name: "debootstrap", probe: "/usr/sbin/debootstrap" }];
+use crate::{debian, process};
 
 /// The two commands of the README.
 const README: &[&str] = &["cargo xtask demo --check", "cargo xtask test"];
@@ -78,14 +73,13 @@ impl FreshArgs {
 
 pub(crate) fn run(args: &FreshArgs) -> Result<()> {
     weft_host::require(&[Need::Root, Need::Capabilities, Need::Cgroup2])?;
-    let cache = cache()?;
+    let cache = debian::cache()?;
     weft_host::space(&cache, SPACE_MIB, "set XDG_CACHE_HOME to a larger file system")?;
-    weft_host::ensure(PACKAGES)?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    remove_left_over(&cache)?;
-    let tarball = bare_root(&cache)?;
+    debian::remove_left_over(&cache)?;
+    let tarball = debian::bare_root(&cache)?;
 
-    let root = Room(cache.join(format!("fresh-{}", std::process::id())));
+    let root = debian::Room(cache.join(format!("fresh-{}", std::process::id())));
     fs::create_dir(&root.0).with_context(|| format!("cannot make {}", root.0.display()))?;
     process::output(Command::new("tar").arg("-xpf").arg(&tarball).arg("-C").arg(&root.0))?;
     furnish(&root.0, args)?;
@@ -119,7 +113,8 @@ pub(crate) fn inside(root: &Path, args: &FreshArgs) -> Result<()> {
         }
     }
     println!(
-        "\nIn a clean Debian {RELEASE}, at {}:\n{}",
+        "\nIn a clean Debian {}, at {}:\n{}",
+        debian::RELEASE,
         process::output(enter(root, args).args(["git", "rev-parse", "--short", "HEAD"]))?.trim(),
         table(&rows)
     );
@@ -133,42 +128,9 @@ fn table(rows: &[(u32, String, Duration)]) -> String {
         .join("\n")
 }
 
-fn cache() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    base.map(|base| base.join("weft")).context("neither XDG_CACHE_HOME nor HOME is set: no place for the cache")
-}
-
-/// The tarball of the bare root, made once.
-fn bare_root(cache: &Path) -> Result<PathBuf> {
-    let tarball = cache.join(format!("{RELEASE}-{}.tar", INCLUDE.replace(',', "-")));
-    if tarball.exists() {
-        return Ok(tarball);
-    }
-    println!("    making a bare Debian {RELEASE}; this takes two minutes, once");
-    let made = Room(cache.join(format!("bare-{}", std::process::id())));
-    process::output(Command::new("debootstrap").args(["--variant=minbase", &format!("--include={INCLUDE}"), RELEASE]).arg(&made.0))?;
-    let partial = tarball.with_extension("partial");
-    process::output(Command::new("tar").arg("-cpf").arg(&partial).arg("-C").arg(&made.0).arg("."))?;
-    fs::rename(&partial, &tarball).with_context(|| format!("cannot name {}", tarball.display()))?;
-    Ok(tarball)
-}
-
 /// What of this machine the root needs to reach the package sources, and the clone.
 fn furnish(root: &Path, args: &FreshArgs) -> Result<()> {
-    for path in [
-        "/etc/resolv.conf",
-        "/etc/hosts",
-        "/etc/ssl/certs",
-        "/usr/local/share/ca-certificates",
-        "/etc/apt/sources.list",
-        "/etc/apt/sources.list.d",
-        "/etc/apt/keyrings",
-        "/etc/apt/trusted.gpg.d",
-        "/usr/share/keyrings",
-    ] {
-        copy(Path::new(path), root)?;
-    }
-    copy_proxy_settings(root)?;
+    debian::sources(root)?;
     if args.as_user {
         process::output(Command::new("chroot").arg(root).args(["useradd", "--create-home", "--shell", "/bin/sh", NEWCOMER]))?;
     }
@@ -184,28 +146,6 @@ fn furnish(root: &Path, args: &FreshArgs) -> Result<()> {
         process::output(Command::new("chroot").arg(root).args(["chown", "-R", NEWCOMER, &args.home()]))?;
     }
     fs::create_dir_all(root.join(TOOLCHAIN.trim_start_matches('/'))).context("cannot make the place of the toolchain")
-}
-
-/// Takes the path along as it is, links followed (a resolver file is often one), when this machine has it.
-fn copy(path: &Path, root: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let into = root.join(parent.strip_prefix("/").unwrap_or(parent));
-    fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
-    process::output(Command::new("cp").args(["-rL", "--remove-destination"]).arg(path).arg(&into)).map(drop)
-}
-
-/// Proxies and mirrors may stand in apt's settings; hooks and post-invoke commands there belong to packages the root has not.
-fn copy_proxy_settings(root: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir("/etc/apt/apt.conf.d") else { return Ok(()) };
-    for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-        if fs::read_to_string(&path).is_ok_and(|text| text.contains("Acquire::")) {
-            copy(&path, root)?;
-        }
-    }
-    Ok(())
 }
 
 fn toolchain_dir() -> Result<PathBuf> {
@@ -241,46 +181,9 @@ fn is_of_the_machine(name: &str) -> bool {
     matches!(name.to_ascii_lowercase().as_str(), "http_proxy" | "https_proxy" | "no_proxy" | "ssl_cert_file" | "ssl_cert_dir" | "curl_ca_bundle")
 }
 
-/// A folder that is removed when this goes. Nothing is mounted in it here: mounts are made in the other namespace only.
-struct Room(PathBuf);
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("warning: {} could not be removed: {error}", self.0.display());
-        }
-    }
-}
-
-/// Rooms of runs that were killed.
-fn remove_left_over(cache: &Path) -> Result<()> {
-    for path in fs::read_dir(cache)?.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(pid) = owner(&name)
-            && !Path::new("/proc").join(pid.to_string()).exists()
-        {
-            println!("    removing {name}, left by a run that was killed");
-            drop(Room(path));
-        }
-    }
-    Ok(())
-}
-
-fn owner(name: &str) -> Option<u32> {
-    name.strip_prefix("fresh-").or_else(|| name.strip_prefix("bare-"))?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_rooms_of_a_run_have_an_owner() {
-        assert_eq!(owner("fresh-12"), Some(12));
-        assert_eq!(owner("bare-7"), Some(7));
-        assert_eq!(owner("bookworm.tar"), None);
-        assert_eq!(owner("fresh-x"), None);
-    }
 
     #[test]
     fn the_other_half_is_told_the_same() {

@@ -4,12 +4,15 @@
 //! Nothing here is linked into weft, and nothing of weft is linked in here: the crates are checked and run from outside.
 
 mod bench;
+mod boot;
 mod codegen;
 mod copy;
+mod debian;
 mod demo;
 mod ebpf;
 mod fresh;
 mod host;
+mod kernels;
 mod layers;
 mod metadata;
 mod mutations;
@@ -17,6 +20,7 @@ mod process;
 mod suite;
 mod tidy;
 mod upgrade;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -41,6 +45,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ebpf { check } => ebpf::run(check),
         Command::Fresh(args) => fresh::run(&args),
         Command::FreshInside { root, args } => fresh::inside(&root, &args),
+        Command::Guest => vm::inside(),
         Command::Layers => layers::run(),
         Command::Test(args) => suite::run(&args),
         Command::Tidy => tidy::run(),
@@ -89,6 +94,8 @@ enum Command {
         #[command(flatten)]
         args: fresh::FreshArgs,
     },
+    #[command(hide = true)]
+    Guest,
     /// Check that dependencies between crates point down
     Layers,
     /// Run everything that CI runs, or only the suites named

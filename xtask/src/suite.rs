@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use weft_host::{Need, Package};
 
-use crate::{codegen, demo, ebpf, host, layers, mutations, process, tidy, upgrade};
+use crate::{boot, codegen, demo, ebpf, host, kernels, layers, mutations, process, tidy, upgrade, vm};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -21,7 +21,10 @@ pub(crate) struct TestArgs {
     /// Run the suites after a failed one too
     #[arg(long)]
     keep_going: bool,
-    /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations
+    /// Run the privileged tests under Debian's kernel of this line, in a virtual machine, instead
+    #[arg(long, value_name = "LINE", value_parser = vm::lines(), conflicts_with = "suites")]
+    kernel: Option<String>,
+    /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations, of boots for boot
     #[arg(last = true)]
     args: Vec<String>,
 }
@@ -58,6 +61,13 @@ const SUITES: &[Suite] = &[
     Suite { name: "ebpf", what: "the kept object is what its sources make", needs: &[Need::Root], run: kernel_object, default: true },
     Suite { name: "privileged", what: "nodes and pods as network namespaces, real programs inside", needs: PRIVILEGED, run: privileged, default: true },
     Suite {
+        name: "conformance",
+        what: "sockets over no mesh, one node, two nodes, compared",
+        needs: PRIVILEGED,
+        run: |run| one_test("conformance", run.args),
+        default: true,
+    },
+    Suite {
         name: "upgrade",
         what: "an agent of another ABI version takes over and gives back under load",
         needs: PRIVILEGED,
@@ -73,6 +83,13 @@ const SUITES: &[Suite] = &[
     },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
+        name: "boot",
+        what: "a real systemd in a virtual machine: nothing of a managed unit leaves before it is identified; three boots, a minute and a half",
+        needs: &[Need::Root],
+        run: |run| boot::run(run.args),
+        default: false,
+    },
+    Suite {
         name: "mutations",
         what: "each broken promise turns the suite that guards it red",
         needs: PRIVILEGED,
@@ -82,7 +99,7 @@ const SUITES: &[Suite] = &[
 ];
 
 /// What the privileged suite itself starts; the demo installs its own.
-const PACKAGES: &[Package] = &[
+pub(crate) const PACKAGES: &[Package] = &[
     Package { name: "iproute2", probe: "/usr/sbin/ip" },
     Package { name: "tcpdump", probe: "/usr/bin/tcpdump" },
     Package { name: "python3", probe: "/usr/bin/python3" },
@@ -92,6 +109,9 @@ const PACKAGES: &[Package] = &[
 ];
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    if let Some(line) = &args.kernel {
+        return kernels::run(line, &args.args);
+    }
     let chosen: Vec<&Suite> =
         SUITES.iter().filter(|suite| if args.suites.is_empty() { suite.default } else { args.suites.iter().any(|name| name == suite.name) }).collect();
     let needs: BTreeSet<Need> = chosen.iter().flat_map(|suite| suite.needs).copied().collect();
@@ -193,7 +213,7 @@ fn privileged(run: &mut Run<'_>) -> Result<()> {
 
 /// The whole workspace is selected and the tests by name, because `-p weft-tests` would be another set of features and so another build of
 /// half of the dependencies.
-fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
+pub(crate) fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> {
     let mut all: Vec<String> = ["test", "--locked", "--workspace", "--no-fail-fast"].map(str::to_owned).into();
     if !args.iter().any(|arg| arg == "--test" || arg.starts_with("--test=")) {
         all.extend(tests.iter().map(|name| format!("--test={name}")));
@@ -210,10 +230,10 @@ fn one_test(name: &str, args: &[String]) -> Result<()> {
 }
 
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["faults", "upgrade"];
+const ELSEWHERE: &[&str] = &["conformance", "faults", "upgrade"];
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].
-fn test_names(dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn test_names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
         let path = entry?.path();
@@ -256,7 +276,7 @@ mod tests {
 
     #[test]
     fn mutations_are_run_by_name_only_and_never_by_a_mutation() {
-        assert!(SUITES.iter().all(|suite| suite.default == (suite.name != "mutations")));
+        assert!(SUITES.iter().all(|suite| suite.default != matches!(suite.name, "boot" | "mutations")));
         assert!(exists("unit") && !exists("mutations") && !exists("nothing"));
     }
 }

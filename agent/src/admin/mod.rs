@@ -1,6 +1,7 @@
 //! What people and tools ask the agent, on its unix socket: `weft.agent.v1`. Who may open the socket may do all of it.
 
 mod convert;
+mod prove;
 mod status;
 
 use std::{path::Path, pin::Pin, sync::Arc};
@@ -115,6 +116,10 @@ impl Agent for AgentService {
         let id: FlowId = request.into_inner().id.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
         let found = self.0.flows.get(id).ok_or_else(|| Status::not_found(format!("no flow {id} is recorded on this node any more")))?;
         Ok(Response::new(convert::flow(&found, self.0.config.node.as_str())))
+    }
+
+    async fn prove(&self, _: Request<wire::ProveRequest>) -> Result<Response<wire::ProveResponse>, Status> {
+        Ok(Response::new(wire::ProveResponse { proofs: self.prove_all().await? }))
     }
 
     async fn certs(&self, _: Request<wire::CertsRequest>) -> Result<Response<wire::CertsResponse>, Status> {

@@ -27,7 +27,7 @@ use crate::{
     holder,
     mesh::Mesh,
     metrics::Metrics,
-    node::{self, Applier, HostAddresses, Namespaces, NodeHost, NodePlumbing, Sources},
+    node::{self, Applier, Drift, Ender, HostAddresses, Namespaces, NodeHost, NodePlumbing, Revoker, Sources},
     proxy::Proxy,
     snapshots::SnapshotStore,
     warnings::{Topic, Warnings},
@@ -96,10 +96,22 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
     let namespaces = Arc::new(Namespaces::default());
     let host = NodeHost { kernel: kernel.clone(), mesh: mesh.clone(), namespaces: namespaces.clone(), flows: flows.clone(), metrics: metrics.clone() };
     let proxy = Proxy::new(Arc::new(host));
+    let ender = Arc::new(Ender {
+        kernel: kernel.clone(),
+        mesh: mesh.clone(),
+        namespaces: namespaces.clone(),
+        flows: flows.clone(),
+        metrics: metrics.clone(),
+        warnings: warnings.clone(),
+        resolvers: config.resolvers.clone(),
+    });
+    let drift = Arc::new(Drift::new(kernel.clone(), metrics.clone(), warnings.clone()));
+    let revoker = Revoker::start(ender.clone()).context("cannot start the thread that ends connections")?;
     let applier = Arc::new(Applier {
         kernel: kernel.clone(),
         mesh: mesh.clone(),
         proxy: proxy.clone(),
+        revoker: revoker.clone(),
         store: SnapshotStore::new(&config.state_dir),
         hosts_file: config.run_dir.join("hosts"),
         warnings: warnings.clone(),
@@ -112,8 +124,11 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         proxy: proxy.clone(),
         mesh: mesh.clone(),
         holder: holder.clone(),
-        namespaces,
+        namespaces: namespaces.clone(),
         warnings: warnings.clone(),
+        ender,
+        drift: drift.clone(),
+        revoker,
         runtime: Handle::current(),
         live_file: live_file.clone(),
         last: 0,
@@ -135,6 +150,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         applier,
         workloads,
         view: View::new(picture),
+        namespaces,
+        drift,
         flows,
         link: Arc::new(LinkStatus::default()),
         metrics,

@@ -31,6 +31,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     running.spawn(admin::serve(listener, node.clone()));
     running.spawn(tasks::flows(node.clone()));
     running.spawn(tasks::sweeps(node.clone()));
+    running.spawn(tasks::verify(node.clone()));
     running.spawn(tasks::diagnostics(node.kernel.clone()));
     start_bridge(&node, &mut running);
     info!(node = %node.config.node, version = env!("CARGO_PKG_VERSION"), revision = %node.mesh.revision(), "the agent is ready");

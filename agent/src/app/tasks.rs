@@ -2,19 +2,20 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus_client::registry::Registry;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
+use weft_ebpf_common::{CANARY_PORT, REASON_UNATTESTED};
 use weft_kernel::{FlowRing, Kernel};
 use weft_telemetry::{Probes, ServeError, Server, render, serve_http};
-use weft_types::Revision;
+use weft_types::{Reason, Revision};
 
 use super::Node;
 use crate::{
-    flows::{Enricher, Known, clock_offset},
+    flows::{Enricher, Known, Record, clock_offset},
     limits,
     mesh::Chain,
     metrics::Gauges,
@@ -45,11 +46,26 @@ pub(super) async fn flows(node: Arc<Node>) {
 fn drain(node: &Node, ring: &mut FlowRing, enricher: &mut Enricher) {
     let (workloads, clock_offset) = (node.view.now(), clock_offset());
     for event in ring.drain() {
+        // Refused canaries are the agent's own doing; the kernel counts them.
+        if event.reason == REASON_UNATTESTED && event.port == CANARY_PORT {
+            continue;
+        }
         let index = node.mesh.index_at(Revision(event.revision));
         let record = enricher.record(&event, &Known { index: index.as_deref(), workloads: &workloads, clock_offset });
+        if record.reason == Reason::Translated {
+            translated(node, &record);
+        }
         node.metrics.event(&record);
         node.flows.record(record);
     }
+}
+
+/// Once a workload's service and a while: a client that is led away tries again.
+fn translated(node: &Node, record: &Record) {
+    let source = record.source.as_ref().map_or_else(|| "a workload".to_owned(), |p| p.service.to_string());
+    let to = record.address.map_or_else(|| "an unknown address".to_owned(), |a| a.to_string());
+    node.drift
+        .report_once("translation", &format!("what {source} dialled is translated to {to}:{} in its namespace (nftables or iptables): refused", record.port));
 }
 
 /// The kernel programs' own log, into the agent's.
@@ -61,6 +77,23 @@ pub(super) async fn diagnostics(kernel: Arc<Kernel>) {
             }
         }
         Err(error) => debug!(error = %Chain(&error), "the kernel programs have no log"),
+    }
+}
+
+/// Looks whether the kernel still holds the policy, seldom enough to cost nothing.
+pub(super) async fn verify(node: Arc<Node>) {
+    let mut rest = limits::VERIFY;
+    loop {
+        tokio::select! {
+            () = node.shutdown.cancelled() => return,
+            () = tokio::time::sleep(rest) => {}
+        }
+        let (applier, began) = (node.applier.clone(), Instant::now());
+        if let Ok(Some(found)) = tokio::task::spawn_blocking(move || applier.verify()).await {
+            node.drift.report("policy", &found);
+        }
+        node.drift.age();
+        rest = limits::VERIFY.max(began.elapsed() * limits::VERIFY_REST);
     }
 }
 
@@ -106,6 +139,9 @@ fn measure(g: &Gauges, node: &Node) {
     g.revision.set(node.mesh.revision().0 as i64);
     g.kernel_revision.set(state.map_or(0, |s| s.revision()) as i64);
     g.live.set(node.proxy.live() as i64);
+    let (used, all) = node.proxy.descriptors();
+    g.descriptors.get_or_create(&[("state", "used")]).set(used as i64);
+    g.descriptors.get_or_create(&[("state", "free")]).set(all.saturating_sub(used) as i64);
     g.flows_kept.set(node.flows.kept() as i64);
     g.bridge_connected.set(node.link.now().connected.into());
     g.holder_connected.set(node.holder.is_connected().into());

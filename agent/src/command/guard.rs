@@ -1,6 +1,7 @@
 //! `weft-agent guard`: enforcement before the agent. From then on whoever is in a managed subtree gets no network until an agent has enrolled it.
 //!
-//! Pins do not outlive a boot, so this belongs before the container runtimes and the managed units.
+//! Pins do not outlive a boot, so this belongs before the container runtimes and the managed units. A managed subtree that is removed and made anew has
+//! lost its programs too; beside a running agent only those are attached.
 
 use weft_kernel::{Kernel, host::HostOptions};
 
@@ -11,16 +12,18 @@ use crate::{
 };
 
 pub fn guard(config: &Config) -> anyhow::Result<()> {
-    if let Some(pid) = running(config)? {
-        println!("an agent runs (process {}): what it manages is guarded already", pid.as_raw_nonzero());
-        return Ok(());
-    }
     // Less than the agent asks for: a full disk or a held port is no reason to leave the node open.
     for line in judge(&HostOptions { state_dir: None, listen: Vec::new(), ..host_options(config) })? {
         eprintln!("weft-agent: {line}");
     }
     let places = places(config)?;
-    let kernel = Kernel::open(&kernel_options(config, &places))?;
+    let options = kernel_options(config, &places);
+    if let Some(pid) = running(config)? {
+        let attached = Kernel::guard_beside(&options)?;
+        println!("an agent runs (process {}): {attached} programs were attached to subtrees that had none", pid.as_raw_nonzero());
+        return Ok(());
+    }
+    let kernel = Kernel::open(&options)?;
     if kernel.is_waiting() {
         println!("programs of another version are attached and stay in force until an agent takes over");
         return Ok(());

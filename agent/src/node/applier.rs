@@ -11,7 +11,7 @@ use weft_policy::{Index, tables};
 use weft_snapshot::Envelope;
 use weft_types::Revision;
 
-use super::thread::Workloads;
+use super::{revoker::Revoker, standing::touched, thread::Workloads};
 use crate::{
     hosts,
     mesh::{Chain, Mesh},
@@ -24,6 +24,7 @@ pub struct Applier {
     pub kernel: Arc<Kernel>,
     pub mesh: Arc<Mesh>,
     pub proxy: Proxy,
+    pub revoker: Revoker,
     pub store: SnapshotStore,
     pub hosts_file: PathBuf,
     pub warnings: Arc<Warnings>,
@@ -69,6 +70,37 @@ impl Applier {
         Ok(revision)
     }
 
+    /// Holds the kernel's policy tables against the snapshot, and puts them back when they differ; what was found then. Blocks.
+    pub fn verify(&self) -> Option<String> {
+        if self.mesh.index().is_none_or(|index| self.is_in_force(&index).unwrap_or(true)) {
+            return None;
+        }
+        // A revision may have been on its way in: looked at again with nobody changing anything.
+        let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
+        let index = self.mesh.index()?;
+        match self.is_in_force(&index) {
+            Ok(true) => None,
+            Ok(false) => {
+                let revision = index.snapshot().revision;
+                let again = self.kernel.apply(&tables(index.snapshot()), revision);
+                let outcome = again.map_or_else(|e| format!("cannot be put back: {}", Chain(&e)), |()| "put in force again".to_owned());
+                Some(format!("the kernel's policy tables were not those of revision {revision}: {outcome}"))
+            }
+            Err(e) => Some(format!("the kernel's policy tables cannot be read: {}", Chain(&e))),
+        }
+    }
+
+    fn is_in_force(&self, index: &Index) -> Result<bool, weft_kernel::KernelError> {
+        let (mut held, mut wanted) = (self.kernel.glance()?, tables(index.snapshot()));
+        for t in [&mut held, &mut wanted] {
+            t.destinations.sort_unstable();
+            t.externals.sort_unstable();
+            t.ports.sort_unstable();
+            t.grants.sort_unstable();
+        }
+        Ok(held == wanted && self.kernel.state()?.revision() == index.snapshot().revision.0)
+    }
+
     /// False: it is in force already.
     fn put_in_force(&self, envelope: &Envelope) -> Result<bool, String> {
         let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
@@ -89,12 +121,14 @@ impl Applier {
         let index = Arc::new(Index::new(Arc::new(snapshot)));
         // The proxy first: for a moment it judges by the new revision what the kernel let pass by the old one, never the other way round, so a
         // connection that the new revision allows is not refused behind the kernel's back.
+        let former = self.mesh.index();
         let before = self.mesh.set_snapshot(index.clone(), envelope.clone());
         if let Err(error) = self.kernel.apply(&tables, envelope.revision) {
             self.mesh.restore_snapshot(before);
             return Err(Chain(&error).to_string());
         }
         let revoked = self.proxy.revoke(&index);
+        self.revoker.revised(former.map(|former| touched(&former, &index)).unwrap_or_default());
         info!(revision = %envelope.revision, services = index.snapshot().services.len(), grants = index.snapshot().grants.len(), revoked, "revision is in force");
         match hosts::write(&self.hosts_file, index.snapshot()) {
             Ok(()) => self.warnings.clear(Topic::Hosts),

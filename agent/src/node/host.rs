@@ -55,6 +55,10 @@ impl Host for NodeHost {
         self.kernel.is_listener(workload.netns_cookie, workload.service, to).map_err(io::Error::other)
     }
 
+    fn segments(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {
+        weft_kernel::segments(socket)
+    }
+
     fn socket(&self, workload: &LocalWorkload, domain: Domain) -> io::Result<Socket> {
         let netns = self.namespaces.get(workload.number).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the workload is gone"))?;
         let socket = netns.run(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)))??;

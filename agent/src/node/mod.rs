@@ -2,11 +2,17 @@
 
 mod applier;
 mod arrivals;
+pub mod canary;
+mod drift;
 mod host;
 mod plumbing;
+mod revoker;
+mod standing;
 mod thread;
 
 pub use applier::Applier;
+pub use drift::Drift;
 pub use host::NodeHost;
-pub use plumbing::{Door, HostAddresses, Namespaces, NodePlumbing};
+pub use plumbing::{Door, HostAddresses, Namespaces, NodePlumbing, Place};
+pub use revoker::{Ender, Revoker};
 pub use thread::{Sources, Workloads, start};

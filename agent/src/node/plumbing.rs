@@ -7,33 +7,59 @@ use std::{
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::runtime::Handle;
 use tracing::warn;
-use weft_kernel::{Enrolment, Kernel, Listeners, cgroup, listeners, netns::Netns};
-use weft_types::{ServiceId, ServiceRef};
+use weft_kernel::{Attestation, Enrolment, Kernel, Listeners, LiveSocket, cgroup, listeners, netns::Netns};
+use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
+use super::{
+    canary,
+    drift::Drift,
+    revoker::{self, Ender, Revoker},
+    standing::Fault,
+};
 use crate::{
     holder::{Key, Link, Role},
+    limits,
     mesh::{Chain, Mesh},
-    proxy::{LocalWorkload, Proxy, Residents, Serving},
+    proxy::{LocalWorkload, Proxy, Residents, Serving, fresh_flow_id},
     warnings::{Topic, Warnings},
     workloads::{Instance, Plumbing, Spec, save_live},
 };
 
 /// The open namespaces of enrolled workloads, by the agent's number of the instance.
 #[derive(Debug, Default)]
-pub struct Namespaces(RwLock<HashMap<u32, Netns>>);
+pub struct Namespaces(RwLock<HashMap<u32, Place>>);
+
+/// Where a workload lives.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub uid: WorkloadUid,
+    pub service: ServiceId,
+    pub cgroup: PathBuf,
+    pub netns: Netns,
+    pub addresses: Vec<IpAddr>,
+}
 
 impl Namespaces {
     pub fn get(&self, number: u32) -> Option<Netns> {
-        self.0.read().unwrap_or_else(|e| e.into_inner()).get(&number).cloned()
+        self.0.read().unwrap_or_else(|e| e.into_inner()).get(&number).map(|place| place.netns.clone())
     }
 
-    fn insert(&self, number: u32, netns: Netns) {
-        self.0.write().unwrap_or_else(|e| e.into_inner()).insert(number, netns);
+    /// Those of these services.
+    pub fn of(&self, services: &HashSet<ServiceId>) -> Vec<Place> {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).values().filter(|place| services.contains(&place.service)).cloned().collect()
+    }
+
+    pub fn all(&self) -> Vec<Place> {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).values().cloned().collect()
+    }
+
+    fn insert(&self, number: u32, place: Place) {
+        self.0.write().unwrap_or_else(|e| e.into_inner()).insert(number, place);
     }
 
     fn remove(&self, number: u32) {
@@ -48,6 +74,9 @@ pub struct NodePlumbing {
     pub holder: Arc<Link>,
     pub namespaces: Arc<Namespaces>,
     pub warnings: Arc<Warnings>,
+    pub ender: Arc<Ender>,
+    pub drift: Arc<Drift>,
+    pub revoker: Revoker,
     pub runtime: Handle,
     /// Where live workloads are kept.
     pub live_file: PathBuf,
@@ -95,6 +124,10 @@ pub struct Held {
 impl Held {
     fn enrolment(&self) -> Enrolment<'_> {
         Enrolment { number: self.number, identity: self.identity, cgroup: self.cgroup.clone(), netns: &self.netns, addresses: self.addresses.clone() }
+    }
+
+    fn place(&self, spec: &Spec) -> Place {
+        Place { uid: spec.uid.clone(), service: self.identity, cgroup: self.cgroup.clone(), netns: self.netns.clone(), addresses: self.addresses.clone() }
     }
 }
 
@@ -161,6 +194,40 @@ impl NodePlumbing {
             door.serving = Some(self.proxy.serve_tunnel(door.residents.clone(), door.listener.try_clone()?)?);
         }
         Ok(())
+    }
+
+    /// Ends what was open before the workload was gated and is not approved now. Where the kernel cannot, the workload is not enrolled.
+    /// One that has been enrolled all along (`was_open` is false) loses only what is not granted any more: its agent may have ended in between.
+    fn sweep(&self, spec: &Spec, held: &Held, was_open: bool) -> Result<(), String> {
+        let (place, index) = (held.place(spec), self.mesh.index());
+        let standing = self.ender.at_enrolment(held.identity, index.as_deref());
+        let adopted = |s: &LiveSocket| {
+            let record = standing.approve(s).map(|record| Attestation { flow: fresh_flow_id().0, ..record });
+            record.is_some_and(|record| self.kernel.adopt(&held.cgroup, s, &record).unwrap_or(false))
+        };
+        let fault = |s: &LiveSocket| if was_open { standing.at_enrolment(s) } else { standing.under_revision(s) };
+        let found = self.kernel.end_sockets(&held.netns, &held.cgroup, |s| fault(s).is_some() && !adopted(s)).map_err(|e| Chain(&e).to_string())?;
+        self.ender.report(&place, &found, |s| fault(s).unwrap_or(Fault::Unattested));
+        if !found.ended.is_empty() {
+            let first = &found.ended[0];
+            warn!(workload = %spec.uid, ended = found.ended.len(), first = %format!("{} → {}", first.local, first.remote), "sockets that may not go on have been ended");
+        }
+        match found.left.first() {
+            Some((socket, why)) if was_open => Err(format!("{}: start it after the agent or its guard", revoker::left(&place, socket, why))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends every connection of a workload that has just been withdrawn, at both ends.
+    fn cut(&self, spec: &Spec, held: &Held) {
+        let place = held.place(spec);
+        match self.kernel.end_sockets(&held.netns, &held.cgroup, |s| !s.exempt && !s.listening && s.is_connected() && !s.is_loopback()) {
+            Ok(found) => {
+                self.ender.report(&place, &found, |_| Fault::Withdrawn);
+                self.revoker.orphaned(found.ended.into_iter().chain(found.left.into_iter().map(|(s, _)| s)).collect());
+            }
+            Err(error) => warn!(workload = %spec.uid, error = %Chain(&error), "connections of a withdrawn workload could not be looked at"),
+        }
     }
 
     fn stop(&self, held: &mut Held) {
@@ -239,24 +306,41 @@ impl Plumbing for NodePlumbing {
         let changed = held.identity != service || held.addresses != addresses || held.serving.is_none();
         (held.identity, held.addresses) = (service, addresses.to_vec());
         if changed {
-            self.namespaces.insert(held.number, held.netns.clone());
+            self.namespaces.insert(held.number, held.place(spec));
             self.serve(spec, held).map_err(|e| format!("its listeners cannot be served: {e}"))?;
         }
         let enrolment = held.enrolment();
         let door = self.doors.get(&held.netns.cookie()).ok_or("the namespace has no tunnel listener")?;
         let listeners = Listeners { capture: held.capture.as_fd(), tunnel: door.listener.as_fd() };
-        self.kernel.enrol(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
-        self.kernel.read_back(&enrolment)
+        let was_open = self.kernel.gate(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
+        // Until this version's programs are in force, the former ones judge; what they allowed stands.
+        let waiting = self.kernel.is_waiting();
+        if !waiting && (was_open || changed) {
+            self.sweep(spec, held, was_open)?;
+        }
+        self.kernel.allow(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
+        let survey = self.drift.survey(Duration::ZERO)?;
+        self.kernel.read_back(&enrolment, &survey)?;
+        // On the host there is no namespace to be closed: what comes in is judged at each socket.
+        if waiting || held.netns.cookie() == self.kernel.own_netns() { Ok(()) } else { canary::prove(&held.place(spec), false).holds() }
     }
 
     fn read_back(&self, held: &Held) -> Result<(), String> {
-        self.kernel.read_back(&held.enrolment())
+        self.kernel.read_back(&held.enrolment(), &*self.drift.survey(limits::SURVEY_AGE)?)
+    }
+
+    fn drifted(&self, spec: &Spec, missing: &str, repaired: Result<(), &str>) {
+        match repaired {
+            Ok(()) => self.drift.report("workload", &format!("workload {}: {missing}: enrolled again", spec.uid)),
+            Err(problem) => self.drift.report("workload", &format!("workload {}: {missing}: withdrawn, since it cannot be repaired: {problem}", spec.uid)),
+        }
     }
 
     fn withdraw(&mut self, spec: &Spec, mut held: Held) {
         if let Err(error) = self.kernel.withdraw(&held.enrolment()) {
             warn!(workload = %spec.uid, error = %Chain(&error), "the kernel keeps a part of a workload that is gone");
         }
+        self.cut(spec, &held);
         self.stop(&mut held);
         self.proxy.forget(held.number);
         self.namespaces.remove(held.number);

@@ -29,6 +29,8 @@ struct Seen {
 pub(crate) struct Load {
     balance: Arc<Balance>,
     pub(crate) endpoint: IpAddr,
+    /// The memory of endpoints was full.
+    pub(crate) full: bool,
 }
 
 impl Balance {
@@ -44,11 +46,12 @@ impl Balance {
         };
         let in_turn = (0..candidates.len()).map(|i| candidates[(turn.wrapping_add(i)) % candidates.len()]);
         let endpoint = in_turn.filter(|ip| !tried.contains(ip)).min_by_key(cost)?;
-        if memory.endpoints.len() >= ENDPOINT_MEMORY_MAX {
+        let full = memory.endpoints.len() >= ENDPOINT_MEMORY_MAX;
+        if full {
             memory.endpoints.retain(|_, seen| seen.load > 0);
         }
         memory.endpoints.entry(endpoint).or_default().load += 1;
-        Some(Load { balance: self.clone(), endpoint })
+        Some(Load { balance: self.clone(), endpoint, full })
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {

@@ -32,6 +32,8 @@ pub trait Host: Send + Sync + 'static {
     fn set_delivery(&self, socket: BorrowedFd<'_>, delivery: &Attestation) -> io::Result<()>;
     /// Whether it is the workload's own service that listens there. Asked before a delivery, since a namespace may have several residents.
     fn is_listener(&self, workload: &LocalWorkload, to: SocketAddr) -> io::Result<bool>;
+    /// How many segments have arrived on a connected socket, without or with data.
+    fn segments(&self, socket: BorrowedFd<'_>) -> io::Result<u32>;
     /// A fresh, non-blocking, unconnected TCP socket inside the namespace of the workload.
     fn socket(&self, workload: &LocalWorkload, domain: Domain) -> io::Result<Socket>;
 
@@ -115,6 +117,29 @@ pub enum Measure {
     Handshake { point: Point, ok: bool },
     /// A captured connection found a warm tunnel (or did not).
     Pool { hit: bool },
+    /// A table was full.
+    Bound(Bound),
+}
+
+/// What was full, and what happened then. A connection is never ended for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// A finished tunnel was closed instead of kept warm.
+    Pool,
+    /// What idle endpoints were remembered by was forgotten.
+    Endpoints,
+    /// Kept TLS configurations were dropped; they are made again when they are needed.
+    Configs,
+}
+
+impl Bound {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::Endpoints => "endpoints",
+            Self::Configs => "tls-configs",
+        }
+    }
 }
 
 /// How a carried connection ended.

@@ -18,12 +18,13 @@ use weft_types::{Protocol, Reason, SpiffeId, Verdict};
 use super::{
     Shared,
     account::{Account, Failure, fresh_flow_id},
+    fair::Share,
     host::{LocalWorkload, Measure, Point},
-    limits::{DELIVERY_CONNECT, HANDSHAKE_IN, HEADER, READY_WAIT, TUNNEL_IDLE},
+    limits::{DELIVERY_CONNECT, DESCRIPTORS_IN, HANDSHAKE_IN, HEADER, READY_WAIT, TUNNEL_IDLE},
     live::Claim,
     read_ahead::ReadAhead,
     ready::ready,
-    relay::{Carried, Outcome, relay},
+    relay::{Around, Carried, Outcome, relay},
     residents::Residents,
     sockets,
     tunnel::{Tunnel, TunnelError},
@@ -69,17 +70,31 @@ impl Door {
 
 impl Inbound {
     async fn handle(&self, greeted: Greeted, shaking: OwnedSemaphorePermit) {
+        let nobody = Share { workload: self.workload.number, caller: None };
+        let _place = match self.shared.budget.take(nobody, DESCRIPTORS_IN) {
+            Ok(place) => place,
+            Err(failure) => {
+                drop(greeted);
+                return Account::new(&self.shared.host, Point::In, &self.workload, fresh_flow_id(), None).refused(&failure);
+            }
+        };
         let accepted = tokio::select! {
             biased;
             () = self.gone.cancelled() => return,
-            accepted = self.shake_hands(greeted) => accepted,
+            accepted = self.shared.fair.run(nobody, self.shake_hands(greeted)) => accepted,
         };
         drop(shaking);
         self.shared.host.measure(Measure::Handshake { point: Point::In, ok: accepted.is_ok() });
-        let (mut tunnel, peer) = match accepted {
+        let (tunnel, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(detail) => return tracing::debug!(workload = %self.workload.uid, detail, "no tunnel"),
         };
+        let caller = self.shared.host.index().and_then(|index| index.by_identity(&peer).map(|service| service.id));
+        let share = Share { caller, ..nobody };
+        self.shared.fair.run(share, self.serve_all(share, tunnel, &peer)).await;
+    }
+
+    async fn serve_all(&self, share: Share, mut tunnel: Tunnel, peer: &SpiffeId) {
         // The first header is served even while the agent drains: its caller has no other agent to ask. Later ones have the next agent.
         let (mut patience, mut leave) = (HEADER, None);
         loop {
@@ -89,7 +104,7 @@ impl Inbound {
                 header = next_header(&mut tunnel, patience, leave) => header,
             };
             let again = match header {
-                Ok(Some(header)) => self.serve(&mut tunnel, &peer, header).await,
+                Ok(Some(header)) => self.serve(share, &mut tunnel, peer, header).await,
                 Ok(None) => return,
                 Err(e) => return self.answer_nonsense(&mut tunnel, &e).await,
             };
@@ -114,14 +129,18 @@ impl Inbound {
     }
 
     /// Judges, connects, answers and carries. Returns whether the tunnel may carry another connection.
-    async fn serve(&self, tunnel: &mut Tunnel, peer: &SpiffeId, header: Header) -> bool {
+    async fn serve(&self, share: Share, tunnel: &mut Tunnel, peer: &SpiffeId, header: Header) -> bool {
         let mut account = Account::new(&self.shared.host, Point::In, &self.workload, header.flow, Some(header.destination));
         let admitted = tokio::select! {
             biased;
             () = self.gone.cancelled() => return false,
-            admitted = self.admit(tunnel, peer, &header, &mut account) => admitted,
+            admitted = async {
+                let place = self.shared.budget.take(share, DESCRIPTORS_IN)?;
+                let (application, claim) = self.admit(tunnel, peer, &header, &mut account).await?;
+                Ok::<_, Failure>((application, claim, place))
+            } => admitted,
         };
-        let (application, claim) = match admitted {
+        let (application, claim, _place) = match admitted {
             Ok(admitted) => admitted,
             Err(failure) => {
                 account.refused(&failure);
@@ -138,7 +157,7 @@ impl Inbound {
         account.opened(tunnel.key_exchange());
         let carried = Carried::default();
         let outcome = match timeout(HEADER, tunnel.send_answer(&Answer::Accepted)).await {
-            Ok(Ok(())) => relay(application, tunnel, &lease, &carried).await,
+            Ok(Ok(())) => relay(application, tunnel, &Around { host: &self.shared.host, lease: &lease, carried: &carried }).await,
             Ok(Err(e)) => unanswered(application, io::Error::other(e)),
             Err(late) => unanswered(application, late.into()),
         };

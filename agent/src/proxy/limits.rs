@@ -42,8 +42,16 @@ pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
 
 /// Handshakes under way on one tunnel listener. At the bound it stops accepting, so the backlog waits.
 pub(crate) const HANDSHAKES_PER_LISTENER_MAX: usize = 128;
-/// Connections of one listener, whatever their state. At the bound it stops accepting: one workload cannot starve another.
-pub(crate) const CONNECTIONS_PER_LISTENER_MAX: usize = 8192;
+/// Connections of one workload (on the listening side: of one caller to it). At the bound a new one is refused, with the reason `budget`.
+pub(crate) const CONNECTIONS_PER_SHARE_MAX: usize = 8192;
+/// Connections of one listener, whatever their state, those included that are about to be refused. At the bound it stops accepting.
+pub(crate) const CONNECTIONS_PER_LISTENER_MAX: usize = 4 * CONNECTIONS_PER_SHARE_MAX;
+/// Descriptors that the budget leaves to the rest of the agent and to idle tunnels; a quarter of all where that is less.
+pub(crate) const DESCRIPTORS_RESERVED_MAX: usize = POOL_MAX + 2048;
+/// Of a connection on the calling side: the application's and the tunnel.
+pub(crate) const DESCRIPTORS_OUT: usize = 2;
+/// Of a tunnel on the listening side, and of a connection in it.
+pub(crate) const DESCRIPTORS_IN: usize = 1;
 /// After an accept that failed (no descriptor left, mostly), the listener rests this long.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,12 +59,20 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_PROBES: u32 = 6;
+/// How often a connection is looked at for probes of the application's own; see `keepalive`.
+pub(crate) const KEEPALIVE_LOOK: Duration = Duration::from_secs(5);
+/// A tunnel is not asked more often than this.
+pub(crate) const MIRRORED_MIN: Duration = Duration::from_secs(1);
+/// Interval of mirrored probes that are not answered is the application's own, at most this; and so many of them.
+pub(crate) const MIRRORED_INTERVAL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const MIRRORED_PROBES: u32 = 3;
 
 /// One direction of a connection holds at most one buffer, and only while bytes are on their way.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 /// Unused buffers that one worker thread keeps.
 pub(crate) const SPARE_BUFFERS_MAX: usize = 64;
-/// A RESET that the peer does not take within this time is not said; the connection is closed all the same.
+/// A RESET that the peer does not take within this time is not said; the connection is ended all the same. And what a side had sent before
+/// its reset has this time to be carried.
 pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// TLS configurations kept, each for one (source, destination) pair. At the bound the table is cleared.

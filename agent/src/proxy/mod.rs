@@ -6,9 +6,13 @@
 
 mod account;
 mod balance;
+mod budget;
 mod buffers;
+mod canary;
+mod fair;
 mod host;
 mod inbound;
+mod keepalive;
 mod limits;
 mod live;
 mod outbound;
@@ -23,6 +27,7 @@ mod tests;
 mod tls;
 mod tunnel;
 mod turns;
+mod watched;
 
 use std::{
     collections::HashMap,
@@ -32,7 +37,9 @@ use std::{
     time::Duration,
 };
 
-pub use host::{End, FlowRecord, Host, LocalWorkload, Measure, Point};
+pub(crate) use account::fresh_flow_id;
+pub use canary::answer_of;
+pub use host::{Bound, End, FlowRecord, Host, LocalWorkload, Measure, Point};
 pub use residents::Residents;
 use tokio::{
     net::TcpStream,
@@ -43,7 +50,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weft_policy::Index;
 
-use self::{balance::Balance, inbound::Door, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
+use self::{balance::Balance, budget::Budget, fair::Fair, inbound::Door, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
 
 /// The proxy of one node. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +70,8 @@ pub(crate) struct Shared {
     live: Arc<Live>,
     pool: Pool,
     balance: Arc<Balance>,
+    fair: Arc<Fair>,
+    budget: Arc<Budget>,
     configs: Configs,
     /// No connection is accepted any more, and idle tunnels end.
     draining: CancellationToken,
@@ -80,6 +89,8 @@ impl Proxy {
             live: Arc::default(),
             pool: Pool::default(),
             balance: Arc::default(),
+            fair: Fair::new(),
+            budget: Budget::of_process(),
             configs: Configs::default(),
             draining: CancellationToken::new(),
             accepted: TaskTracker::new(),
@@ -141,6 +152,11 @@ impl Proxy {
         self.shared.live.len()
     }
 
+    /// Descriptors that connections hold, and how many there are for them.
+    pub fn descriptors(&self) -> (usize, usize) {
+        self.shared.budget.used()
+    }
+
     /// `starting` bounds the connections that have not yet given their second permit back.
     fn serve<H, F>(&self, listener: TcpListener, gone: CancellationToken, starting: usize, handle: H) -> io::Result<Serving>
     where
@@ -194,6 +210,12 @@ impl Serving {
 }
 
 impl Shared {
+    fn full(&self, full: bool, what: Bound) {
+        if full {
+            self.host.measure(Measure::Bound(what));
+        }
+    }
+
     fn gone(&self, workload: u32) -> CancellationToken {
         self.workloads().entry(workload).or_default().clone()
     }

@@ -18,13 +18,15 @@ use super::{
     Shared,
     account::{Account, Failure, fresh_flow_id},
     balance::Load,
-    host::{LocalWorkload, Measure, Point},
-    limits::{ANSWER, ATTEMPTS_MAX, HANDSHAKE_OUT, HANDSHAKE_OUT_LAST, READY_WAIT, TUNNEL_CONNECT},
+    canary,
+    fair::Share,
+    host::{Bound, LocalWorkload, Measure, Point},
+    limits::{ANSWER, ATTEMPTS_MAX, DESCRIPTORS_OUT, HANDSHAKE_OUT, HANDSHAKE_OUT_LAST, READY_WAIT, TUNNEL_CONNECT},
     live::Claim,
     pool::Key,
     read_ahead::ReadAhead,
     ready::{Ready, ready},
-    relay::{Carried, Outcome, relay},
+    relay::{Around, Carried, Outcome, relay},
     sockets,
     tls::{Outgoing, blame},
     tunnel::{Tunnel, TunnelError},
@@ -64,6 +66,11 @@ enum Met {
 
 impl Outbound {
     pub(crate) async fn handle(&self, application: TcpStream, caller: SocketAddr) {
+        let share = Share { workload: self.workload.number, caller: None };
+        self.shared.fair.run(share, self.handle_in_turn(share, application, caller)).await;
+    }
+
+    async fn handle_in_turn(&self, share: Share, application: TcpStream, caller: SocketAddr) {
         let host = &self.shared.host;
         // A caller that has already gone fails this, and is noticed below.
         let _ = sockets::tune(&application);
@@ -74,8 +81,19 @@ impl Outbound {
                 return sockets::reset(application);
             }
         };
+        if canary::is_canary(&attestation) {
+            return canary::answer(application, &attestation).await;
+        }
         let dialled = SocketAddr::new(attestation.dialled.into(), attestation.dialled_port);
         let mut account = Account::new(host, Point::Out, &self.workload, FlowId(attestation.flow), Some(dialled));
+        let _place = match self.shared.budget.take(share, DESCRIPTORS_OUT) {
+            Ok(place) => place,
+            Err(failure) => {
+                sockets::reset(application);
+                self.decide(&mut account, dialled);
+                return account.refused(&failure);
+            }
+        };
         let gave_up = || Failure::new(Reason::UpstreamConnect, "the caller gave up before an endpoint had answered");
         let connected = tokio::select! {
             biased;
@@ -112,10 +130,12 @@ impl Outbound {
             return account.refused(&Failure::new(Reason::NoGrant, "the grant went away while the tunnel was being made"));
         }
         account.opened(tunnel.key_exchange());
-        let outcome = relay(application, &mut tunnel, &lease, &carried).await;
+        let outcome = relay(application, &mut tunnel, &Around { host: &self.shared.host, lease: &lease, carried: &carried }).await;
         account.closed(&carried, &outcome);
         if matches!(outcome, Outcome::Finished) && tunnel.may_go_on() {
-            self.shared.pool.put(key, tunnel);
+            if let Err(bound) = self.shared.pool.put(key, tunnel) {
+                self.shared.host.measure(Measure::Bound(bound));
+            }
             if self.gone.is_cancelled() {
                 self.shared.pool.forget(self.workload.number);
             }
@@ -131,6 +151,7 @@ impl Outbound {
         while tried.len() < ATTEMPTS_MAX {
             let Some(load) = self.shared.balance.pick(&call.candidates, &tried) else { break };
             tried.push(load.endpoint);
+            self.shared.full(load.full, Bound::Endpoints);
             let is_last = tried.len() == ATTEMPTS_MAX.min(call.candidates.len());
             match self.call(&call, SocketAddr::new(load.endpoint, TUNNEL_PORT), is_last).await {
                 Ok((tunnel, key)) => {
@@ -147,12 +168,21 @@ impl Outbound {
         Err(last)
     }
 
+    /// For the record of what is refused whatever the policy says.
+    fn decide(&self, account: &mut Account, dialled: SocketAddr) {
+        if let Some(index) = self.shared.host.index() {
+            account.decided(index.decide(&self.query(dialled)));
+        }
+    }
+
+    fn query(&self, dialled: SocketAddr) -> Query {
+        Query { source: self.workload.service, destination: Destination::Address { addr: dialled.ip(), port: dialled.port() }, protocol: Protocol::Tcp }
+    }
+
     /// Decides again, since policy may have changed between the kernel's verdict and now.
     fn judge(&self, ready: Ready, flow: FlowId, dialled: SocketAddr, caller: SocketAddr, account: &mut Account) -> Result<Call, Failure> {
         let index = &ready.index;
-        let query =
-            Query { source: self.workload.service, destination: Destination::Address { addr: dialled.ip(), port: dialled.port() }, protocol: Protocol::Tcp };
-        let decision = index.decide(&query);
+        let decision = index.decide(&self.query(dialled));
         let (verdict, reason, service_port, miss) = (decision.verdict, decision.reason, decision.port, decision.nearest_miss.clone());
         let destination = decision.destination.as_ref().map(|d| (d.id, d.identity.clone()));
         account.decided(decision);
@@ -184,6 +214,7 @@ impl Outbound {
         let shared = &self.shared;
         let outgoing = shared.configs.outgoing(self.workload.service, &call.ready.svid, &call.ready.bundle, &call.expected);
         let outgoing = outgoing.ok_or_else(|| Failure::new(Reason::NoEndpoint, format!("{} is no identity that can be called", call.expected)))?;
+        shared.full(outgoing.full, Bound::Configs);
         let key = Key { workload: self.workload.number, endpoint, generation: outgoing.generation };
         let warm = shared.pool.take(&key);
         shared.host.measure(Measure::Pool { hit: warm.is_some() });

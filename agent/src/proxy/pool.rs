@@ -9,6 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    host::Bound,
     limits::{POOL_IDLE, POOL_MAX, POOL_PER_KEY_MAX},
     tunnel::Tunnel,
 };
@@ -48,17 +49,22 @@ impl Pool {
         }
     }
 
-    /// Keeps a tunnel, or closes it at the bound.
-    pub(crate) fn put(&self, key: Key, tunnel: Tunnel) {
+    /// Keeps a tunnel, or closes it at the bound and says so.
+    pub(crate) fn put(&self, key: Key, tunnel: Tunnel) -> Result<(), Bound> {
         let mut idle = self.lock();
-        if idle.closed || idle.count >= POOL_MAX {
-            return;
+        if idle.closed {
+            return Ok(());
+        }
+        if idle.count >= POOL_MAX {
+            return Err(Bound::Pool);
         }
         let same = idle.tunnels.entry(key).or_default();
-        if same.len() < POOL_PER_KEY_MAX {
-            same.push((Instant::now(), tunnel));
-            idle.count += 1;
+        if same.len() >= POOL_PER_KEY_MAX {
+            return Err(Bound::Pool);
         }
+        same.push((Instant::now(), tunnel));
+        idle.count += 1;
+        Ok(())
     }
 
     /// Closes what has idled too long or has been closed by the other side.

@@ -12,10 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::buffers::Buffer;
+use super::{buffers::Buffer, watched::Watched};
 
 pub(crate) struct ReadAhead {
-    socket: TcpStream,
+    socket: Watched,
     held: Option<Held>,
 }
 
@@ -27,10 +27,10 @@ struct Held {
 
 impl ReadAhead {
     pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { socket, held: None }
+        Self { socket: Watched::new(socket), held: None }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &Watched {
         &self.socket
     }
 }

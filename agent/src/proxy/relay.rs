@@ -6,22 +6,29 @@
 use std::{
     io,
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    net::{TcpStream, tcp},
-    time::timeout,
+    net::TcpStream,
+    sync::Notify,
+    time::{sleep, timeout},
 };
 use weft_tunnel::{Event, FRAME_HEADER_BYTES, FrameDecoder, FrameError, ResetReason, data_header, fin};
 
 use super::{
+    host::Host,
+    keepalive::mirror,
     limits::FAREWELL,
     live::Lease,
     sockets,
     tunnel::{Stream, Tunnel, read, read_behind},
     turns::Turns,
+    watched::Watched,
 };
 
 /// How it ended.
@@ -48,42 +55,78 @@ pub(crate) struct Carried {
     pub(crate) to_application: AtomicU64,
 }
 
+impl Carried {
+    pub(crate) fn total(&self) -> u64 {
+        self.from_application.load(Ordering::Relaxed).wrapping_add(self.to_application.load(Ordering::Relaxed))
+    }
+}
+
+/// What a connection is carried with.
+pub(crate) struct Around<'a> {
+    pub(crate) host: &'a Arc<dyn Host>,
+    pub(crate) lease: &'a Lease,
+    pub(crate) carried: &'a Carried,
+}
+
+/// How far the way out of the application has come.
+#[derive(Default)]
+struct Outward {
+    /// Inside a frame a RESET would be taken for data; there the end of the connection has to say it.
+    in_frame: AtomicBool,
+    /// FIN has been sent.
+    ended: AtomicBool,
+    ending: Notify,
+}
+
 /// Carries until the end, then tells both sides of it: the application by FIN or RST, the tunnel by FIN or RESET.
-pub(crate) async fn relay(mut application: TcpStream, tunnel: &mut Tunnel, lease: &Lease, carried: &Carried) -> Outcome {
-    let in_frame = AtomicBool::new(false);
-    let stop = carry(&mut application, tunnel, lease, carried, &in_frame).await;
-    let Err(outcome) = stop else { return Outcome::Finished };
-    sockets::reset(application);
+pub(crate) async fn relay(application: TcpStream, tunnel: &mut Tunnel, around: &Around<'_>) -> Outcome {
+    let application = Watched::new(application);
+    let outward = Outward::default();
+    let Err(outcome) = carry(&application, tunnel, around, &outward).await else { return Outcome::Finished };
+    sockets::reset_on_close(application.socket());
+    drop(application);
     let farewell = match &outcome {
         Outcome::Application(_) => Some(ResetReason::Aborted),
         Outcome::Stopped(reason) => Some(*reason),
         Outcome::Frames(_) => Some(ResetReason::Protocol),
         _ => None,
     };
-    // Inside a frame a RESET would be taken for data; there the end of the connection has to say it.
-    if let (Some(reason), false) = (farewell, in_frame.load(Ordering::Relaxed)) {
-        let _ = timeout(FAREWELL, tunnel.send_reset(reason)).await;
+    if let Some(reason) = farewell
+        && !outward.in_frame.load(Ordering::Relaxed)
+        && timeout(FAREWELL, say_reset(tunnel, reason)).await.is_ok()
+    {
+        return outcome;
     }
+    // A FIN would wait behind all that the other side does not take.
+    sockets::reset_on_close(tunnel.socket().socket());
     outcome
 }
 
-async fn carry(application: &mut TcpStream, tunnel: &mut Tunnel, lease: &Lease, carried: &Carried, in_frame: &AtomicBool) -> Result<(), Outcome> {
-    let (mut from_application, mut to_application) = application.split();
+/// Ends when the other side has heard it.
+async fn say_reset(tunnel: &mut Tunnel, reason: ResetReason) {
+    if tunnel.send_reset(reason).await.is_ok() {
+        tunnel.ended().await;
+    }
+}
+
+async fn carry(application: &Watched, tunnel: &mut Tunnel, around: &Around<'_>, outward: &Outward) -> Result<(), Outcome> {
+    let wire = tunnel.socket().clone();
     let Tunnel { stream, unread, .. } = tunnel;
     let (mut from_tunnel, mut to_tunnel) = tokio::io::split(&mut **stream);
     let mut decoder = FrameDecoder::default();
 
-    let mut out = pin!(outward(&mut from_application, &mut to_tunnel, &carried.from_application, in_frame));
+    let mut out = pin!(send_all(application.clone(), &mut to_tunnel, around.carried, outward));
+    let mut ended = pin!(ended(application, &wire, around, outward));
     let first = {
-        let mut back = pin!(backward(&mut from_tunnel, &mut to_application, &mut decoder, unread, &carried.to_application));
+        let mut back = pin!(backward(&mut from_tunnel, application.clone(), &mut decoder, unread, &around.carried.to_application));
         tokio::select! {
             biased;
-            reason = lease.ended() => return Err(Outcome::Stopped(reason)),
+            outcome = &mut ended => return Err(outcome),
             done = &mut back => { done?; First::Back }
             done = &mut out => match done {
                 Ok(()) => First::Out(tokio::select! {
                     biased;
-                    reason = lease.ended() => return Err(Outcome::Stopped(reason)),
+                    outcome = &mut ended => return Err(outcome),
                     done = &mut back => done,
                 }),
                 Err(failed) => return Err(last_words(failed, async { back.await.err() }).await),
@@ -101,7 +144,7 @@ async fn carry(application: &mut TcpStream, tunnel: &mut Tunnel, lease: &Lease, 
             Ok(()) => Ok(()),
             Err(failed) => Err(last_words(failed, async { Some(rest.await) }).await),
         },
-        reason = lease.ended() => Err(Outcome::Stopped(reason)),
+        outcome = &mut ended => Err(outcome),
         outcome = &mut rest => Err(outcome),
     }
 }
@@ -109,6 +152,28 @@ async fn carry(application: &mut TcpStream, tunnel: &mut Tunnel, lease: &Lease, 
 enum First {
     Out(Result<(), Outcome>),
     Back,
+}
+
+/// What ends a connection whatever its two directions are at.
+async fn ended(application: &Watched, wire: &Watched, around: &Around<'_>, outward: &Outward) -> Outcome {
+    let application_reset = async {
+        sockets::gone(application.socket()).await;
+        // As long as it is read from, the reader comes to the reset behind what had been sent before.
+        if !outward.ended.load(Ordering::Relaxed) {
+            let _ = timeout(FAREWELL, outward.ending.notified()).await;
+        }
+    };
+    let tunnel_reset = async {
+        sockets::gone(wire.socket()).await;
+        sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        biased;
+        reason = around.lease.ended() => Outcome::Stopped(reason),
+        () = application_reset => Outcome::Application(io::ErrorKind::ConnectionReset.into()),
+        () = tunnel_reset => Outcome::Broken(io::ErrorKind::ConnectionReset.into()),
+        () = mirror(around.host, application, wire, around.carried) => unreachable!("it looks for ever"),
+    }
 }
 
 /// A write into a tunnel that the other side has reset fails before the reset is read; but it has arrived, and says more.
@@ -122,21 +187,23 @@ async fn last_words(failed: Outcome, reading: impl Future<Output = Option<Outcom
     }
 }
 
-async fn outward(application: &mut tcp::ReadHalf<'_>, tunnel: &mut WriteHalf<&mut Stream>, carried: &AtomicU64, in_frame: &AtomicBool) -> Result<(), Outcome> {
+async fn send_all(mut application: Watched, tunnel: &mut WriteHalf<&mut Stream>, carried: &Carried, outward: &Outward) -> Result<(), Outcome> {
     let mut turns = Turns::default();
     loop {
         turns.next().await;
-        let (mut buffer, n) = read_behind(application, FRAME_HEADER_BYTES).await.map_err(Outcome::Application)?;
-        in_frame.store(true, Ordering::Relaxed);
+        let (mut buffer, n) = read_behind(&mut application, FRAME_HEADER_BYTES).await.map_err(Outcome::Application)?;
+        outward.in_frame.store(true, Ordering::Relaxed);
         if n == 0 {
             send(tunnel, &fin()).await?;
         } else {
             buffer[..FRAME_HEADER_BYTES].copy_from_slice(&data_header(n));
             send(tunnel, &buffer[..FRAME_HEADER_BYTES + n]).await?;
-            carried.fetch_add(n as u64, Ordering::Relaxed);
+            carried.from_application.fetch_add(n as u64, Ordering::Relaxed);
         }
-        in_frame.store(false, Ordering::Relaxed);
+        outward.in_frame.store(false, Ordering::Relaxed);
         if n == 0 {
+            outward.ended.store(true, Ordering::Relaxed);
+            outward.ending.notify_one();
             return Ok(());
         }
     }
@@ -150,13 +217,13 @@ async fn send(tunnel: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<()
 /// Ends with the other side's FIN; what came behind it stays in `unread`.
 async fn backward(
     tunnel: &mut ReadHalf<&mut Stream>,
-    application: &mut tcp::WriteHalf<'_>,
+    mut application: Watched,
     decoder: &mut FrameDecoder,
     unread: &mut Vec<u8>,
     carried: &AtomicU64,
 ) -> Result<(), Outcome> {
     let first = std::mem::take(unread);
-    if let Some(rest) = pass_on(&first, application, decoder, carried).await? {
+    if let Some(rest) = pass_on(&first, &mut application, decoder, carried).await? {
         *unread = rest;
         return Ok(());
     }
@@ -167,7 +234,7 @@ async fn backward(
         if n == 0 {
             return Err(Outcome::Broken(cut()));
         }
-        if let Some(rest) = pass_on(&buffer[..n], application, decoder, carried).await? {
+        if let Some(rest) = pass_on(&buffer[..n], &mut application, decoder, carried).await? {
             *unread = rest;
             return Ok(());
         }
@@ -175,7 +242,7 @@ async fn backward(
 }
 
 /// `Some`: FIN has been passed on, and this followed it.
-async fn pass_on(mut input: &[u8], application: &mut tcp::WriteHalf<'_>, decoder: &mut FrameDecoder, carried: &AtomicU64) -> Result<Option<Vec<u8>>, Outcome> {
+async fn pass_on(mut input: &[u8], application: &mut Watched, decoder: &mut FrameDecoder, carried: &AtomicU64) -> Result<Option<Vec<u8>>, Outcome> {
     while let Some(event) = decoder.decode(&mut input).map_err(Outcome::Frames)? {
         match event {
             Event::Data(bytes) => {

@@ -10,20 +10,32 @@ use tokio::{
 
 use super::{
     host::{Host, LocalWorkload},
-    limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES},
+    limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, MIRRORED_INTERVAL_MAX, MIRRORED_PROBES},
 };
 
-/// No waiting for more bytes, and a peer that has vanished is noticed.
+/// No waiting for more bytes; a peer that has vanished is noticed; and urgent data stays where it is in the stream, since it would be lost elsewhere.
 pub(crate) fn tune(socket: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    SockRef::from(socket).set_out_of_band_inline(true)?;
     socket.set_nodelay(true)
+}
+
+/// Asks the other end of a silent connection every `period` whether it is alive.
+pub(crate) fn ask_every(socket: &TcpStream, period: Duration) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(period).with_interval(period.min(MIRRORED_INTERVAL_MAX)).with_retries(MIRRORED_PROBES);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 /// Ends a connection by RST, as a peer that is gone would.
 pub(crate) fn reset(socket: TcpStream) {
+    reset_on_close(&socket);
+}
+
+/// Whoever closes it last ends it by RST.
+pub(crate) fn reset_on_close(socket: &TcpStream) {
     // Should the option fail, the peer gets a FIN: it still ends.
-    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Waits until the other end has reset the connection; never returns otherwise.

@@ -41,6 +41,8 @@ pub(crate) struct Outgoing {
     pub(crate) name: ServerName<'static>,
     /// Differs whenever the SVID or the roots do: a tunnel made under another generation is not used again.
     pub(crate) generation: u64,
+    /// The table of configurations was full.
+    pub(crate) full: bool,
 }
 
 impl Configs {
@@ -48,8 +50,8 @@ impl Configs {
     pub(crate) fn outgoing(&self, source: ServiceId, svid: &Arc<Svid>, bundle: &Arc<TrustBundle>, expected: &SpiffeId) -> Option<Outgoing> {
         let name = weft_identity::sni_for(expected)?;
         let make = || weft_identity::client_config(svid, bundle, expected, &[weft_tunnel::ALPN]);
-        let (config, generation) = self.kept(&self.outgoing, (source, expected.clone()), svid, bundle, make);
-        Some(Outgoing { config, name, generation })
+        let (config, generation, full) = self.kept(&self.outgoing, (source, expected.clone()), svid, bundle, make);
+        Some(Outgoing { config, name, generation, full })
     }
 
     pub(crate) fn incoming(&self, service: ServiceId, svid: &Arc<Svid>, bundle: &Arc<TrustBundle>) -> Arc<ServerConfig> {
@@ -64,18 +66,19 @@ impl Configs {
         svid: &Arc<Svid>,
         bundle: &Arc<TrustBundle>,
         make: impl FnOnce() -> Arc<C>,
-    ) -> (Arc<C>, u64) {
+    ) -> (Arc<C>, u64, bool) {
         let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = table.get(&key).filter(|m| Arc::ptr_eq(&m.svid, svid) && Arc::ptr_eq(&m.bundle, bundle)) {
-            return (made.config.clone(), made.generation);
+            return (made.config.clone(), made.generation, false);
         }
         let config = make();
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        if table.len() >= TLS_CONFIGS_MAX {
+        let full = table.len() >= TLS_CONFIGS_MAX;
+        if full {
             table.clear();
         }
         table.insert(key, Made { svid: svid.clone(), bundle: bundle.clone(), config: config.clone(), generation });
-        (config, generation)
+        (config, generation, full)
     }
 }
 

@@ -19,7 +19,7 @@ use weft_identity::{PeerError, peer_id};
 use weft_tunnel::{Answer, AnswerDecoder, AnswerError, Header, HeaderDecoder, HeaderError, ResetReason};
 use weft_types::SpiffeId;
 
-use super::{buffers::Buffer, limits::TUNNEL_AGE_MAX, read_ahead::ReadAhead};
+use super::{buffers::Buffer, limits::TUNNEL_AGE_MAX, read_ahead::ReadAhead, watched::Watched};
 
 pub(crate) type Stream = TlsStream<ReadAhead>;
 
@@ -105,13 +105,22 @@ impl Tunnel {
 
     /// The other side's address and this side's, IPv4 as such.
     pub(crate) fn addresses(&self) -> io::Result<(IpAddr, IpAddr)> {
-        let socket = self.stream.get_ref().0.socket();
+        let socket = self.socket().socket();
         Ok((socket.peer_addr()?.ip().to_canonical(), socket.local_addr()?.ip().to_canonical()))
     }
 
     /// The key exchange group that the handshake agreed on, as IANA names it.
     pub(crate) fn key_exchange(&self) -> Option<String> {
         self.stream.get_ref().1.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
+    }
+
+    pub(crate) fn socket(&self) -> &Watched {
+        self.stream.get_ref().0.socket()
+    }
+
+    /// Waits until the other side has ended it; what still comes is nobody's.
+    pub(crate) async fn ended(&mut self) {
+        while read(&mut self.stream).await.is_ok_and(|(_, n)| n > 0) {}
     }
 
     async fn fill(&mut self) -> Result<(), TunnelError> {

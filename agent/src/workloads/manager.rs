@@ -33,6 +33,8 @@ pub trait Plumbing {
     fn enrol(&mut self, spec: &Spec, held: &mut Self::Held, service: ServiceId, addresses: &[IpAddr]) -> Result<(), String>;
     /// Whether the kernel still holds everything; else what is missing.
     fn read_back(&self, held: &Self::Held) -> Result<(), String>;
+    /// Something of an enrolled workload was missing, and what came of enrolling it again.
+    fn drifted(&self, spec: &Spec, missing: &str, repaired: Result<(), &str>);
     /// Ends its connections, takes it out of the kernel, closes its listeners here and in the holder.
     fn withdraw(&mut self, spec: &Spec, held: Self::Held);
     /// Whether a service may be enrolled now (it is in the snapshot, and its SVID is here), and as whom; else why not.
@@ -314,16 +316,25 @@ impl<P: Plumbing> Manager<P> {
             entry.problem = None;
             return;
         }
-        if let Some(missing) = &missing {
-            warn!(workload = %entry.spec.uid, missing, "the kernel does not hold the workload as it should: enrolling again");
+        if addresses != live.addresses {
+            info!(workload = %entry.spec.uid, ?addresses, before = ?live.addresses, "the addresses of a workload have changed");
         }
-        match self.plumbing.enrol(&entry.spec, &mut live.held, live.service, &addresses) {
+        let enrolled = self.plumbing.enrol(&entry.spec, &mut live.held, live.service, &addresses);
+        if let Some(missing) = &missing {
+            self.plumbing.drifted(&entry.spec, missing, enrolled.as_ref().copied().map_err(String::as_str));
+        }
+        match enrolled {
             Ok(()) => {
                 live.addresses = addresses;
                 live.read_back = true;
                 entry.problem = None;
             }
-            Err(problem) => entry.trouble(problem),
+            // What cannot be repaired is not enforced as it should be: denied, and tried again.
+            Err(problem) => {
+                self.withdraw(entry, &problem);
+                entry.not_before = Some(now + RETRY);
+                entry.trouble(problem);
+            }
         }
     }
 

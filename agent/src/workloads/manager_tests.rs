@@ -56,6 +56,7 @@ impl Plumbing for Node {
     fn read_back(&self, _: &u64) -> Result<(), String> {
         self.0.borrow().missing.clone().map_or(Ok(()), Err)
     }
+    fn drifted(&self, _: &Spec, _: &str, _: Result<(), &str>) {}
     fn withdraw(&mut self, spec: &Spec, _: u64) {
         self.0.borrow_mut().done.push(format!("withdraw {}", spec.uid));
     }
@@ -233,8 +234,10 @@ fn the_kernel_is_read_back_and_repaired_and_addresses_are_followed() {
     b.node.0.borrow_mut().missing = Some("NETNS".into());
     b.node.0.borrow_mut().broken = Some("table NETNS is full".into());
     b.step(limits::READ_BACK);
-    b.check(&[], &[("a", true, "table NETNS is full")]);
-    assert!(!b.picture.borrow().workloads[0].enrolled.as_ref().unwrap().read_back);
+    b.check(&["withdraw a"], &[("a", false, "table NETNS is full")]);
+    b.node.0.borrow_mut().broken = None;
+    b.step(Duration::from_secs(1));
+    b.check(&["enrol a as 5 at [10.0.0.3]"], &[("a", true, "")]);
 }
 
 #[test]

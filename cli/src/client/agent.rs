@@ -1,13 +1,16 @@
 //! One agent.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use futures::{Stream, StreamExt};
 use tonic::transport::Channel;
 use weft_api::{
     agent::v1::{
-        AddWorkloadRequest, CertsRequest, FlowsRequest, GetFlowRequest, GetSnapshotRequest, ListWorkloadsRequest, RemoveWorkloadRequest, StatusRequest,
-        agent_client::AgentClient,
+        AddWorkloadRequest, CertsRequest, FlowsRequest, GetFlowRequest, GetSnapshotRequest, ListWorkloadsRequest, Proof, ProveRequest, RemoveWorkloadRequest,
+        StatusRequest, agent_client::AgentClient,
     },
     connect_unix,
     limits::MESSAGE_MAX_BYTES,
@@ -17,8 +20,8 @@ use weft_types::{FlowId, ServiceRef, Verdict};
 
 use super::{ClientError, Program, call, call_within, convert};
 use crate::{
-    limits::ENROL_CALL_TIMEOUT,
-    view::{CertView, FlowView, NodeView, WorkloadView},
+    limits::{ENROL_CALL_TIMEOUT, PROVE_TIMEOUT},
+    view::{CanaryView, CertView, FlowView, NodeView, ProofView, WorkloadView},
 };
 
 #[derive(Clone, Debug)]
@@ -108,6 +111,13 @@ impl Agent {
         let stream = call(Program::Agent, &self.socket, self.client.clone().flows(request)).await?;
         let socket = self.socket.clone();
         Ok(stream.map(move |item| item.map(convert::flow).map_err(|status| ClientError::refused(Program::Agent, &socket, status))))
+    }
+
+    /// Runs the canaries of every enrolled workload; by uid.
+    pub async fn prove(&self) -> Result<BTreeMap<String, ProofView>, ClientError> {
+        let response = call_within(PROVE_TIMEOUT, Program::Agent, &self.socket, self.client.clone().prove(ProveRequest {})).await?;
+        let proof = |p: &Proof| ProofView { outbound: CanaryView::new(&p.outbound), inbound: CanaryView::new(&p.inbound) };
+        Ok(response.proofs.iter().map(|p| (p.uid.clone(), proof(p))).collect())
     }
 
     pub async fn certs(&self, node: &str) -> Result<Vec<CertView>, ClientError> {

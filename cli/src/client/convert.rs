@@ -46,6 +46,7 @@ pub(super) fn workload(w: agent::Workload, node: &str) -> WorkloadView {
         enrolled_in_kernel: Some(w.enrolled_in_kernel),
         problem: w.problem,
         svid_not_after: Stamp::seconds(w.svid_not_after),
+        proof: None,
         enforced: some(w.enforced),
         enforced_why: some(w.enforced_why),
     }

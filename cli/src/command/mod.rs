@@ -20,7 +20,7 @@ use crate::{Context, Outcome, args::Command};
 
 pub async fn run(ctx: &Context, command: Command) -> Result<Outcome> {
     match command {
-        Command::Status => status::run(ctx).await,
+        Command::Status(args) => status::run(ctx, args).await,
         Command::Get(args) => get::run(ctx, args).await,
         Command::Can(args) => can::run(ctx, args).await,
         Command::Flows(args) => flows::run(ctx, args).await,

@@ -7,22 +7,27 @@ use futures::future::join_all;
 
 use crate::{
     Context, Outcome,
+    args::StatusArgs,
     client::{self, Bridge},
     health::StatusView,
     output,
     view::{BridgeView, NodeView},
 };
 
-pub(super) async fn run(ctx: &Context) -> Result<Outcome> {
-    let status = gather(ctx).await?;
+pub(super) async fn run(ctx: &Context, args: StatusArgs) -> Result<Outcome> {
+    let status = gather_with(ctx, args.prove).await?;
     ctx.output.show(&status, |style| output::status(style, &status, ctx.now))?;
     Ok(Outcome::findings_if(!status.healthy()))
 }
 
 /// Asks everybody at once. An error only when nobody at all answers.
 pub(super) async fn gather(ctx: &Context) -> Result<StatusView> {
+    gather_with(ctx, false).await
+}
+
+async fn gather_with(ctx: &Context, prove: bool) -> Result<StatusView> {
     let config = ctx.config()?;
-    let (agents, bridge) = tokio::join!(ask_agents(&config.agents), async {
+    let (agents, bridge) = tokio::join!(ask_agents(&config.agents, prove), async {
         match &config.bridge {
             Some(socket) => Some(ask_bridge(socket).await),
             None => None,
@@ -51,8 +56,17 @@ pub(super) async fn gather(ctx: &Context) -> Result<StatusView> {
     Ok(StatusView::new(nodes, bridge, unreachable, ctx.now))
 }
 
-async fn ask_agents(sockets: &[std::path::PathBuf]) -> Vec<Result<NodeView, client::ClientError>> {
-    join_all(sockets.iter().map(|socket| async move { client::Agent::connect(socket).await?.status().await })).await
+async fn ask_agents(sockets: &[std::path::PathBuf], prove: bool) -> Vec<Result<NodeView, client::ClientError>> {
+    let ask = |socket| async move {
+        let agent = client::Agent::connect(socket).await?;
+        let proofs = if prove { Some(agent.prove().await?) } else { None };
+        let mut node = agent.status().await?;
+        if let Some(proofs) = proofs {
+            node.take_proofs(&proofs);
+        }
+        Ok(node)
+    };
+    join_all(sockets.iter().map(ask)).await
 }
 
 async fn ask_bridge(socket: &std::path::Path) -> Result<(BridgeView, Vec<(NodeView, String)>), client::ClientError> {

@@ -109,6 +109,10 @@ fn without_the_bridge_the_rest_of_the_time_is_said() {
 
 #[test]
 fn identities_that_end_are_told() {
+    check(
+        |n| n.workloads[0].enforced_why = Some("interface tap0 (tun) sends through whoever holds it".into()),
+        "Warning [a] workload shop/orders (orders-1) is enforced at its sockets only: interface tap0 (tun) sends through whoever holds it",
+    );
     check(|n| n.workloads[0].svid_not_after = None, "Warning [a] workload shop/orders (orders-1) has no SVID: it reaches nothing on other nodes");
     check(
         |n| n.workloads[0].svid_not_after = Stamp::seconds(NOW - 5),

@@ -1,7 +1,7 @@
 //! Nodes, workloads and certificates.
 
 use super::{Grid, Style, Tone, dash, or_dash};
-use crate::view::{CertView, NodeView, Stamp, WorkloadView};
+use crate::view::{CanaryView, CertView, NodeView, Stamp, WorkloadView};
 
 pub fn nodes(style: Style, nodes: &[NodeView], now: Stamp) -> String {
     let mut grid = Grid::new(style, &["NODE", "AGENT", "REVISION", "IN KERNEL", "BRIDGE", "FAIL-STATIC UNTIL", "WORKLOADS", "PROGRAMS", "MAY RUN"]);
@@ -60,6 +60,25 @@ pub fn workloads(style: Style, workloads: &[WorkloadView], now: Stamp) -> String
             (if w.enforced_why.is_some() { Tone::Bad } else { Tone::Plain }, or_dash(w.enforced.as_deref()).to_owned()),
             (Tone::Plain, dash(&w.addresses.join(", ")).to_owned()),
             until(w.svid_not_after, now),
+        ]);
+    }
+    grid.finish("no workloads")
+}
+
+/// What the canaries found, for the workloads that they were asked of.
+pub fn proofs(style: Style, workloads: &[WorkloadView]) -> String {
+    let mut grid = Grid::new(style, &["NODE", "WORKLOAD", "SERVICE", "OUT IS CAPTURED", "IN IS REFUSED", "WHY NOT"]);
+    let word = |c: &CanaryView| if c.holds { (Tone::Good, "holds".to_owned()) } else { (Tone::Bad, "fails".to_owned()) };
+    for (w, proof) in workloads.iter().filter_map(|w| Some((w, w.proof.as_ref()?))) {
+        let mut why: Vec<&str> = [&proof.outbound, &proof.inbound].into_iter().map(|c| c.problem.as_str()).filter(|p| !p.is_empty()).collect();
+        why.dedup();
+        grid.row([
+            (Tone::Plain, w.node.clone()),
+            (Tone::Plain, w.uid.clone()),
+            (Tone::Strong, or_dash(w.service.as_deref()).to_owned()),
+            word(&proof.outbound),
+            word(&proof.inbound),
+            (Tone::Plain, dash(&why.join("; ")).to_owned()),
         ]);
     }
     grid.finish("no workloads")

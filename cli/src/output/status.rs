@@ -16,6 +16,10 @@ pub fn status(style: Style, s: &StatusView, now: Stamp) -> String {
     let workloads: Vec<WorkloadView> = s.nodes.iter().flat_map(|n| n.workloads.clone()).collect();
     text.push('\n');
     text.push_str(&node::workloads(style, &workloads, now));
+    if workloads.iter().any(|w| w.proof.is_some()) {
+        text.push('\n');
+        text.push_str(&node::proofs(style, &workloads));
+    }
     text
 }
 

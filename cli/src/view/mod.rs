@@ -8,6 +8,6 @@ mod stamp;
 
 pub use decision::{AnswerView, PartyView};
 pub use flow::FlowView;
-pub use node::{BridgeView, CertView, NodeView, ProgramView, WorkloadView};
+pub use node::{BridgeView, CanaryView, CertView, NodeView, ProgramView, ProofView, WorkloadView};
 pub use policy::{PolicyView, PortView, ServiceView};
 pub use stamp::{Stamp, span};

@@ -57,6 +57,44 @@ pub struct WorkloadView {
     pub enforced: Option<String>,
     /// Why not the packets.
     pub enforced_why: Option<String>,
+    /// What the canaries found; `null`: nobody asked for them.
+    pub proof: Option<ProofView>,
+}
+
+/// Whether a workload is shown, from inside and from outside, to be in the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProofView {
+    /// What leaves it is captured.
+    pub outbound: CanaryView,
+    /// What nobody attested is refused.
+    pub inbound: CanaryView,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CanaryView {
+    pub holds: bool,
+    /// Why not; empty when it holds.
+    pub problem: String,
+}
+
+impl CanaryView {
+    /// Empty: it holds.
+    pub fn new(problem: &str) -> Self {
+        Self { holds: problem.is_empty(), problem: problem.to_owned() }
+    }
+}
+
+impl NodeView {
+    /// Every workload that is to be in the mesh gets a proof; one that no canary ran for has none that holds.
+    pub fn take_proofs(&mut self, proofs: &BTreeMap<String, ProofView>) {
+        for w in self.workloads.iter_mut().filter(|w| w.class != "exempt") {
+            let none = || {
+                let canary = CanaryView::new("it is not enrolled, so no canary ran");
+                ProofView { outbound: canary.clone(), inbound: canary }
+            };
+            w.proof = Some(proofs.get(&w.uid).cloned().unwrap_or_else(none));
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

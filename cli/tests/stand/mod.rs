@@ -162,6 +162,11 @@ impl agent_server::Agent for StandInAgent {
         self.flows.iter().find(|f| f.id == id).cloned().map(Response::new).ok_or_else(|| Status::not_found(format!("flow {id} is not recorded")))
     }
 
+    async fn prove(&self, _: Request<wire::ProveRequest>) -> Result<Response<wire::ProveResponse>, Status> {
+        let proof = wire::Proof { uid: "orders-1".into(), outbound: String::new(), inbound: "somebody came in".into() };
+        Ok(Response::new(wire::ProveResponse { proofs: vec![proof] }))
+    }
+
     async fn certs(&self, _: Request<wire::CertsRequest>) -> Result<Response<wire::CertsResponse>, Status> {
         Ok(Response::new(wire::CertsResponse::default()))
     }

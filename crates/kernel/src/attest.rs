@@ -10,6 +10,22 @@ use weft_ebpf_common::{Attestation, PATH_DELIVERED, SIDE_CLIENT};
 
 use crate::{Kernel, KernelError, sys};
 
+/// Where `struct tcp_info` (linux/tcp.h) has `tcpi_segs_in`, since 4.2.
+const SEGMENTS_IN_AT: usize = 140;
+
+/// How many segments have arrived on a TCP socket, with data and without.
+pub fn segments(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = [0_u8; SEGMENTS_IN_AT + 4];
+    let mut len = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `info`.
+    let ret = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len) };
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let [.., a, b, c, d] = info;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
 impl Kernel {
     /// The record of a connected socket: who dialled, what, and by which rule. `None`: nobody attested it.
     pub fn attestation(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Attestation>> {

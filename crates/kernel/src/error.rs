@@ -62,6 +62,8 @@ pub enum KernelError {
     NoIdentity,
     #[error("the listener for {path}")]
     Listener { path: PathBuf, source: io::Error },
+    #[error("the sockets in network namespace {path}")]
+    Sockets { path: PathBuf, source: io::Error },
     #[error("the flow ring has a reader already")]
     RingTaken,
     #[error("the flow ring")]

@@ -40,6 +40,11 @@ impl Generation {
         for &(net, service) in &tables.externals {
             insert("EXTERNALS", &mut g.externals, prefix_key(slot, net), External { service: service.0 })?;
         }
+        // Who may dial any port may ask for an echo. Derived, so it is no word of policy.
+        for &(source, destination, _, _, rule, _) in &tables.grants {
+            let key = GrantKey { slot, source: source.0, destination: destination.0, port: 0, proto: PROTO_ICMP, pad: 0 };
+            g.grants.entry(key).or_insert(Grant { rule: rule.0, ..Grant::default() });
+        }
         for &(service, kind, port, proto, service_port, target_port) in &tables.ports {
             let key = PortKey { slot, service: service.0, kind: kind_code(kind), port, proto: proto.number(), pad: 0 };
             insert("PORTS", &mut g.ports, key, Port { service_port, target_port })?;
@@ -47,9 +52,6 @@ impl Generation {
         for &(source, destination, port, proto, rule, needs_l7) in &tables.grants {
             let key = GrantKey { slot, source: source.0, destination: destination.0, port, proto: proto.number(), pad: 0 };
             insert("GRANTS", &mut g.grants, key, Grant { rule: rule.0, flags: if needs_l7 { GRANT_NEEDS_L7 } else { 0 } })?;
-            // Who may dial any port may ask for an echo. Derived, so it is no word of policy.
-            let echo = GrantKey { port: 0, proto: PROTO_ICMP, ..key };
-            g.grants.entry(echo).or_insert(Grant { rule: rule.0, flags: 0 });
         }
         Ok(g)
     }
@@ -157,6 +159,13 @@ mod tests {
         for slot in [0, 1] {
             assert_eq!(Generation::new(slot, &small()).unwrap().tables(), small());
         }
+    }
+
+    #[test]
+    fn an_echo_follows_from_any_grant() {
+        let g = Generation::new(0, &small()).unwrap();
+        let echo = |source, destination| g.grants.contains_key(&GrantKey { slot: 0, source, destination, port: 0, proto: PROTO_ICMP, pad: 0 });
+        assert_eq!((echo(1, 2), echo(3, 2), echo(2, 1)), (true, true, false));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use aya::{
 };
 
 use crate::{
-    KernelError, cgroup,
+    KernelError, cgroup, diag,
     limits::STATE_FREE_MIN_BYTES,
     pins::{is_bpffs, is_empty},
     sys,
@@ -54,6 +54,7 @@ pub fn check(options: &HostOptions) -> Vec<Finding> {
         findings.push(programs());
         findings.push(maps());
         findings.push(helpers());
+        findings.push(sockets());
         findings.push(families());
     }
     findings.extend(options.state_dir.as_deref().map(space));
@@ -112,6 +113,7 @@ fn programs() -> Finding {
         ("cgroup_skb", ProgramType::CgroupSkb),
         ("sock_ops", ProgramType::SockOps),
         ("sk_lookup", ProgramType::SkLookup),
+        ("sched_cls", ProgramType::SchedClassifier),
     ];
     supported("kernel program types", needed.map(|(name, kind)| (name, is_program_supported(kind).map_err(|e| e.to_string()))))
 }
@@ -150,6 +152,17 @@ fn helpers() -> Finding {
         ("return value at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
     ];
     supported("kernel helpers", needed.map(|(name, kind, helper)| (name, is_helper_supported(kind, helper).map_err(|e| e.to_string()))))
+}
+
+/// Not fatal: nothing opens without it, but what stands goes on.
+fn sockets() -> Finding {
+    let result = match diag::can_destroy() {
+        Ok(true) => Ok("live connections can be ended".to_owned()),
+        Ok(false) => Err("this kernel ends no sockets on request: it needs CONFIG_INET_DIAG_DESTROY".to_owned()),
+        Err(e) => Err(format!("sock_diag cannot be asked: {e}")),
+    };
+    let cost = "a revoked grant leaves connections within this node open, and a workload that has open connections is not enrolled";
+    Finding { fatal: false, ..finding("ending sockets", cost, result) }
 }
 
 fn supported<const N: usize>(name: &'static str, probes: [(&str, Result<bool, String>); N]) -> Finding {

@@ -10,19 +10,20 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
     COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, Listen, ListenKey,
-    LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, State, TupleKey, Workload,
+    LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
 use crate::{
-    Diagnostics, FlowRing, KernelError, cgroup, host,
+    Diagnostics, FlowRing, KernelError, cgroup,
+    drift::Given,
+    host,
     links::{self, Target},
     netns::Netns,
     object::{self, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
@@ -66,15 +67,16 @@ pub struct Kernel {
     pub(crate) own_netns: u64,
     /// Cookies of the namespaces whose program is this process's.
     pub(crate) guarded: Mutex<HashSet<u64>>,
-    pub(crate) managed: Vec<PathBuf>,
+    pub(crate) options: NodeOptions,
+    /// Cgroup id of the agent itself.
+    pub(crate) exempt: u64,
+    pub(crate) given: Given,
     /// `weft_veth`, loaded once for all devices.
     pub(crate) veth: OwnedFd,
     /// By namespace cookie: the host's ends that are watched, or why there are none.
     pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
     /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
     families: AtomicBool,
-    /// Keys of `LISTENERS` at a moment: a table of sockets can be walked, but not asked for one.
-    pub(crate) listeners_seen: Mutex<Option<(Instant, HashSet<u64>)>>,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
     ring_taken: Arc<AtomicBool>,
@@ -95,6 +97,7 @@ pub(crate) struct Tables {
     pub(crate) devices: Table<u32, Device>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
+    pub(crate) owners: Table<u32, SocketOwner>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
     pub(crate) listeners: Table<u64, u32>,
     pub(crate) listening: Table<ListenKey, Listen>,
@@ -116,11 +119,6 @@ impl Kernel {
         let mut object = object::open(&pins, node.base_level, 0, false)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
-        // First what the programs ask, then the programs.
-        tables.set_managed(&node.managed)?;
-        tables.set_resolvers(&options.resolvers)?;
-        let state = tables.state()?;
-        tables.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: node.own, ..state })?;
         let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
         let kernel = Self {
             pins,
@@ -128,9 +126,10 @@ impl Kernel {
             cgroup_root: options.cgroup_root.clone(),
             base_level: node.base_level,
             own_netns,
-            managed: options.managed.clone(),
             guarded: Mutex::default(),
-            listeners_seen: Mutex::default(),
+            options: options.clone(),
+            exempt: node.own,
+            given: Given::default(),
             veth,
             veths: Mutex::default(),
             families: AtomicBool::new(false),
@@ -138,6 +137,7 @@ impl Kernel {
             ring_taken: Arc::default(),
             waiting: Mutex::default(),
         };
+        kernel.set_node(&node)?;
         let programs = Programs::load(&mut object)?;
         match former {
             None => kernel.attach(&programs)?,
@@ -149,6 +149,49 @@ impl Kernel {
     /// Cookie of the namespace that the agent lives in: the node's own.
     pub fn own_netns(&self) -> u64 {
         self.own_netns
+    }
+
+    /// Puts back whatever [`Kernel::survey`] misses; what is there is swapped in place, without a gap.
+    pub fn repair(&self) -> Result<(), KernelError> {
+        let node = Node::check(&self.options)?;
+        let _changing = self.change();
+        self.set_node(&node)?;
+        let mut object = object::open(&self.pins, node.base_level, 0, false)?;
+        self.attach(&Programs::load(&mut object)?)
+    }
+
+    /// What the programs ask of the node, before there are programs.
+    fn set_node(&self, node: &Node) -> Result<(), KernelError> {
+        let (t, options) = (&self.tables, &self.options);
+        t.set_managed(&node.managed)?;
+        t.set_resolvers(&options.resolvers)?;
+        let state = t.state()?;
+        t.state.put(&0, &State { refuse: u32::from(options.refuse), exempt_cgroup: self.exempt, ..state })
+    }
+
+    /// Beside a running agent: guards every managed subtree that has no guard, because it was made anew and so is another cgroup, and says how many
+    /// programs that took. Everything else is the agent's, also when it is of another ABI version.
+    pub fn guard_beside(options: &NodeOptions) -> Result<usize, KernelError> {
+        let node = Node::check(options)?;
+        let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
+        let mut object = object::open(&pins, node.base_level, 0, false)?;
+        Tables::open(&pins)?.set_managed(&node.managed)?;
+        let mut attached = 0;
+        for spec in &GUARDS {
+            for dir in &options.managed {
+                let (file, link) = (File::open(dir).map_err(KernelError::cgroup(dir))?, guard_link(spec, dir)?);
+                let target = Target::Cgroup { path: dir, fd: file.as_fd(), id: cgroup::id(dir).map_err(KernelError::cgroup(dir))? };
+                if ![Some(&pins), former.as_ref()].into_iter().flatten().any(|pins| links::is_attached(pins, &link, &target)) {
+                    links::establish(&pins, &link, spec, object::load(&mut object, spec)?, &target)?;
+                    attached += 1;
+                }
+            }
+        }
+        Ok(attached)
     }
 
     /// What is in force, as the kernel holds it.
@@ -171,7 +214,7 @@ impl Kernel {
     /// Those of [`Self::programs`] that every workload relies on.
     pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
         let node = NODE_PROGRAMS.iter().map(|spec| self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
-        let guards = self.managed.iter().flat_map(|dir| GUARDS.iter().map(|spec| self.cgroup_program(spec, dir, guard_link(spec, dir).ok())));
+        let guards = self.options.managed.iter().flat_map(|dir| GUARDS.iter().map(|spec| self.cgroup_program(spec, dir, guard_link(spec, dir).ok())));
         let families = self.families.load(Ordering::Relaxed).then(|| {
             let attached = links::is_attached(&self.pins, FAMILIES.name, &Target::Hook);
             ProgramInfo { name: FAMILIES.name.to_owned(), attached_to: "socket_create".to_owned(), attached }
@@ -206,13 +249,18 @@ impl Kernel {
         Diagnostics::open(&self.pins)
     }
 
+    /// Whether a deny program covers the cgroup already.
+    pub(crate) fn is_managed(&self, cgroup: &Path) -> bool {
+        self.options.managed.iter().any(|dir| cgroup.starts_with(dir))
+    }
+
     pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn attach(&self, programs: &Programs) -> Result<(), KernelError> {
         for (spec, program) in &programs.guards {
-            for dir in &self.managed {
+            for dir in &self.options.managed {
                 self.establish(spec, program.as_fd(), dir, &guard_link(spec, dir)?)?;
             }
         }
@@ -230,14 +278,16 @@ impl Kernel {
     fn establish(&self, spec: &Spec, program: std::os::fd::BorrowedFd<'_>, dir: &Path, name: &str) -> Result<(), KernelError> {
         let file = File::open(dir).map_err(KernelError::cgroup(dir))?;
         let id = cgroup::id(dir).map_err(KernelError::cgroup(dir))?;
-        links::establish(&self.pins, name, spec, program, &Target::Cgroup { path: dir, fd: file.as_fd(), id })
+        links::establish(&self.pins, name, spec, program, &Target::Cgroup { path: dir, fd: file.as_fd(), id })?;
+        self.given.note(&self.pins, name);
+        Ok(())
     }
 
     fn cgroup_program(&self, spec: &Spec, dir: &Path, link: Option<String>) -> ProgramInfo {
         let attached = || -> Option<bool> {
             let file = File::open(dir).ok()?;
             let id = cgroup::id(dir).ok()?;
-            Some(links::is_attached(&self.pins, &link?, &Target::Cgroup { path: dir, fd: file.as_fd(), id }))
+            Some(self.given.holds(&self.pins, &link?, &Target::Cgroup { path: dir, fd: file.as_fd(), id }))
         };
         ProgramInfo { name: spec.name.to_owned(), attached_to: dir.display().to_string(), attached: attached().unwrap_or(false) }
     }
@@ -245,7 +295,7 @@ impl Kernel {
     /// Guards and table entries of subtrees that the configuration no longer names, or that were made anew.
     fn drop_stale(&self) -> Result<(), KernelError> {
         let id = |dir: &PathBuf| cgroup::id(dir).map_err(KernelError::cgroup(dir));
-        let managed = self.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+        let managed = self.options.managed.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         for name in self.pins.links()? {
             if let Some(id) = name.strip_prefix("guard_").and_then(|n| n.rsplit_once('-')).and_then(|(_, id)| id.parse().ok())
                 && !managed.contains(&id)
@@ -278,6 +328,7 @@ impl Tables {
             devices: Table::open(pins, "DEVICES")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
             socks: Table::open(pins, "SOCKS")?,
+            owners: Table::open(pins, "OWNERS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,
             listeners: Table::open(pins, "LISTENERS")?,
             listening: Table::open(pins, "LISTENING")?,

@@ -2,12 +2,15 @@
 //!
 //! It loads and pins the kernel programs, enrols workloads, puts revisions in force and reads back what really is. It decides nothing:
 //! verdicts are the programs' (`ebpf/`), the tables come from `weft-policy`. All methods of [`Kernel`] block, most of them briefly;
-//! [`Kernel::open`], [`Kernel::enrol`] and [`Kernel::apply`] for up to some hundred milliseconds.
+//! [`Kernel::open`], [`Kernel::gate`] and [`Kernel::apply`] for up to some hundred milliseconds.
 
+mod adopt;
 mod apply;
 mod attest;
 pub mod cgroup;
+mod diag;
 mod diagnostics;
+mod drift;
 mod error;
 mod flows;
 mod generation;
@@ -24,6 +27,7 @@ mod object;
 mod percpu;
 mod pins;
 mod rtnl;
+mod sockets;
 mod sys;
 mod table;
 mod takeover;
@@ -31,11 +35,14 @@ mod uninstall;
 mod veth;
 mod workloads;
 
+pub use attest::segments;
 pub use diagnostics::Diagnostics;
+pub use drift::Survey;
 pub use error::KernelError;
 pub use flows::FlowRing;
 pub use inspect::Pinned;
 pub use kernel::{Kernel, NodeOptions, ProgramInfo};
+pub use sockets::{Ended, LiveSocket, can_end_sockets};
 pub use uninstall::uninstall;
 pub use weft_ebpf_common::{Attestation, FlowEvent, State};
 pub use workloads::{Enrolment, Listeners};

@@ -24,7 +24,11 @@ pub const LISTENERS_MAX: usize = weft_ebpf_common::limits::LISTENING_MAX as usiz
 pub const SOCK_DIAG_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of one answer of sock_diag.
 pub const SOCK_DIAG_BUFFER_BYTES: usize = 64 << 10;
-/// How old a walk over the tunnel listeners may be when a workload is read back; each workload for itself would cost the square.
-pub const LISTENERS_SEEN: Duration = Duration::from_millis(200);
 /// Addresses of the host that its workloads are known to speak from; to connections from further ones pods do not answer.
 pub const HOST_ADDRESSES_MAX: usize = 256;
+/// Bytes read from sock_diag at once; the kernel's messages are at most half of it.
+pub const DIAG_BUFFER_BYTES: usize = 64 << 10;
+/// Sockets that one message orders to end, each acknowledged: what the receive buffer of a netlink socket holds.
+pub const DESTROY_BATCH: usize = 128;
+/// How long one answer of sock_diag may take.
+pub const DIAG_TIMEOUT: Duration = Duration::from_secs(5);

@@ -99,7 +99,7 @@ fn by_key(cookie: u64, sockets: &[Listener], owners: &HashMap<u64, u32>) -> Hash
 }
 
 /// Ids of a cgroup and of everything below it.
-fn ids_below(dir: &Path) -> Vec<u64> {
+pub(crate) fn ids_below(dir: &Path) -> Vec<u64> {
     let Ok(own) = fs::metadata(dir) else { return Vec::new() };
     let below = fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
     std::iter::once(own.ino()).chain(below.flat_map(|e| ids_below(&e.path()))).collect()

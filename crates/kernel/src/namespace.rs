@@ -98,6 +98,12 @@ impl Kernel {
         if next == local { Ok(()) } else { self.tables.local.put(&identity, &next) }
     }
 
+    /// Whether it is among the endpoints of its service, or they are too many for that.
+    pub(crate) fn has_backend(&self, identity: u32, backend: LocalBackend) -> Result<bool, KernelError> {
+        let all = self.tables.local.get(&identity)?.map(|local| list(&local)).unwrap_or_default();
+        Ok(all.len() >= LOCAL_BACKENDS_MAX || all.iter().any(|(b, _)| *b == backend))
+    }
+
     fn remove_backend(&self, identity: u32, cookie: u64) -> Result<(), KernelError> {
         let Some(local) = self.tables.local.get(&identity)? else { return Ok(()) };
         let mut backends = list(&local);

@@ -10,7 +10,7 @@ use std::{
 
 use weft_ebpf_common::{
     Addr, Attestation, Destination, DestinationKey, Device, External, ExternalKey, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns, Port,
-    PortKey, ResolverKey, State, TupleKey, Workload,
+    PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
 };
 
 use crate::{KernelError, pins::Pins, sys};
@@ -53,6 +53,7 @@ plain!(
     Port,
     PortKey,
     ResolverKey,
+    SocketOwner,
     State,
     TupleKey,
     Workload,

@@ -93,11 +93,14 @@ impl Kernel {
         if let Some(waiting) = &mut *self.waiting() {
             waiting.lookups.retain(|(netns, _)| netns.cookie() != cookie);
         }
+        self.given.forget(&lookup_link(cookie));
         self.pins.remove_link(&lookup_link(cookie))
     }
 
     fn attach_lookup(&self, netns: &Netns, program: BorrowedFd<'_>) -> Result<(), KernelError> {
-        links::establish(&self.pins, &lookup_link(netns.cookie()), &LOOKUP, program, &Target::of(netns))
+        links::establish(&self.pins, &lookup_link(netns.cookie()), &LOOKUP, program, &Target::of(netns))?;
+        self.given.note(&self.pins, &lookup_link(netns.cookie()));
+        Ok(())
     }
 
     /// Links that came from the former version and have no place in this one.

@@ -153,7 +153,7 @@ impl Kernel {
                 if self.tables.netns.get(&device.netns)?.is_some() {
                     continue;
                 }
-                let inhabited = inhabited.get_or_insert_with(|| inhabited_namespaces(&self.managed));
+                let inhabited = inhabited.get_or_insert_with(|| inhabited_namespaces(&self.options.managed));
                 if inhabited.contains(&device.inode) {
                     continue;
                 }

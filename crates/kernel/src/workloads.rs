@@ -1,7 +1,8 @@
 //! Enrolment: a workload becomes known to the kernel, is read back, and goes again.
 //!
-//! Order is everything. A workload is enrolled only when what refuses and steers its inbound traffic is in place, so its cgroup's entry is
-//! written last; until then it is unidentified and denied. Withdrawal goes the other way.
+//! Order is everything: [`Kernel::gate`] denies the cgroup and puts in place what refuses and steers inbound traffic; then what was open before
+//! is ended ([`Kernel::end_sockets`]); only then [`Kernel::allow`] writes the cgroup's entry, until which the workload is unidentified and
+//! denied. Withdrawal goes the other way.
 
 use std::{
     io,
@@ -9,16 +10,15 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
     sync::PoisonError,
-    time::Instant,
 };
 
-use weft_ebpf_common::{Addr, LocalAddr, Workload, limits::LEVELS_MAX};
+use weft_ebpf_common::{Addr, LocalAddr, LocalBackend, Workload, limits::LEVELS_MAX};
 use weft_types::ServiceId;
 
 use crate::{
-    Kernel, KernelError, cgroup,
+    Kernel, KernelError, Survey, cgroup,
     kernel::bounded,
-    limits::{ADDRESSES_MAX, HOST_ADDRESSES_MAX, LISTENERS_SEEN},
+    limits::{ADDRESSES_MAX, HOST_ADDRESSES_MAX},
     links::{self, Target},
     netns::Netns,
     object::{self, LOOKUP},
@@ -61,20 +61,40 @@ impl Enrolment<'_> {
 }
 
 impl Kernel {
-    /// Makes the workload known. Doing it again with the same workload repairs what is missing.
-    pub fn enrol(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<(), KernelError> {
+    /// Denies the workload unless the kernel allows this very one already, and puts everything in place but the entry that allows it. Doing it
+    /// again repairs what is missing, without a gap in what is allowed. True: the workload was denied, or its door was open, until now.
+    pub fn gate(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<bool, KernelError> {
         let capture_port = port_of(listeners.capture).map_err(|source| KernelError::Listener { path: e.netns.path().to_owned(), source })?;
         let _changing = self.change();
         let cgroup = self.check_enrolment(e)?;
         let (t, cookie) = (&self.tables, e.netns.cookie());
+        let known = t.workloads.get(&cgroup)?.is_some_and(|w| w.identity == e.identity.0 && w.netns == cookie);
+        if !known {
+            if !self.is_managed(&e.cgroup) {
+                t.managed.put(&cgroup, &1)?;
+            }
+            t.workloads.remove(&cgroup)?;
+        }
+        let door = lookup_link(cookie);
+        let closed = links::is_attached(&self.pins, &door, &Target::of(e.netns)) && !self.given.was_replaced(&self.pins, &door);
         self.guard_namespace(e)?;
         self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
-        *self.listeners_seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let workload = e.workload(capture_port);
         self.take_addresses(e)?;
-        self.settle(cookie, Some(&workload), (e.own(true), e.own(false)))?;
-        t.workloads.put(&cgroup, &workload)
+        self.settle(cookie, Some(&e.workload(capture_port)), (e.own(true), e.own(false)))?;
+        Ok(!known || !closed)
+    }
+
+    /// Lets the workload's cgroup talk as its identity: the last step.
+    pub fn allow(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<(), KernelError> {
+        let capture_port = port_of(listeners.capture).map_err(|source| KernelError::Listener { path: e.netns.path().to_owned(), source })?;
+        let _changing = self.change();
+        let cgroup = self.check_enrolment(e)?;
+        self.tables.workloads.put(&cgroup, &e.workload(capture_port))?;
+        if !self.is_managed(&e.cgroup) {
+            self.tables.managed.remove(&cgroup)?;
+        }
+        Ok(())
     }
 
     /// Removes the workload; what is already missing is no error. Its cgroup and namespace may be gone.
@@ -108,15 +128,15 @@ impl Kernel {
         Ok(gone)
     }
 
-    /// Reads every entry and link of the workload back from the kernel; the error says what is missing.
-    pub fn read_back(&self, e: &Enrolment<'_>) -> Result<(), String> {
+    /// Reads every entry and link of the workload back from the kernel, and holds it against one look at the node; the error says what is missing.
+    pub fn read_back(&self, e: &Enrolment<'_>, survey: &Survey) -> Result<(), String> {
         let (t, cookie) = (&self.tables, e.netns.cookie());
         let text = |err: KernelError| err.to_string();
         let waiting = self.is_waiting();
-        if !waiting && !links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
-            return Err(format!("no sk_lookup program is attached to namespace {}", e.netns.path().display()));
+        if !waiting && !self.given.holds(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
+            return Err(format!("no sk_lookup program of ours is attached to namespace {}", e.netns.path().display()));
         }
-        if !self.has_listener(cookie).map_err(text)? {
+        if !survey.listeners.contains(&cookie) {
             return Err("the tunnel listener is not in LISTENERS".to_owned());
         }
         let flags = self.flags(cookie, &self.residents(cookie).map_err(text)?);
@@ -132,6 +152,9 @@ impl Kernel {
                 return Err(format!("address {ip} is not in LOCAL_ADDRS"));
             }
         }
+        if !self.has_backend(e.identity.0, LocalBackend { netns: cookie, v4: e.own(true), v6: e.own(false) }).map_err(text)? {
+            return Err(format!("it is not among the endpoints of service {} in LOCAL", e.identity));
+        }
         self.watched(e)?;
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
@@ -139,22 +162,10 @@ impl Kernel {
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
-        match self.node_programs().into_iter().find(|p| !waiting && !p.attached) {
-            Some(p) => Err(format!("program {} is not attached to {}", p.name, p.attached_to)),
+        match survey.missing.first() {
+            Some(missing) => Err(missing.clone()),
             None => Ok(()),
         }
-    }
-
-    /// Whether the namespace's tunnel listener is in its table, as of [`LISTENERS_SEEN`] ago at most.
-    fn has_listener(&self, cookie: u64) -> Result<bool, KernelError> {
-        let mut seen = self.listeners_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, keys)) = &*seen
-            && at.elapsed() < LISTENERS_SEEN
-        {
-            return Ok(keys.contains(&cookie));
-        }
-        let (_, keys) = seen.insert((Instant::now(), self.tables.listeners.keys()?.into_iter().collect()));
-        Ok(keys.contains(&cookie))
     }
 
     /// The cgroup's id, if the workload may be enrolled.
@@ -187,7 +198,7 @@ impl Kernel {
     fn guard_namespace(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
         let cookie = e.netns.cookie();
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        if guarded.contains(&cookie) && links::is_attached(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
+        if guarded.contains(&cookie) && self.given.holds(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Ok(());
         }
         let mut instance = object::open(&self.pins, self.base_level, cookie, cookie == self.own_netns)?;

@@ -47,8 +47,9 @@ impl Capture {
     pub fn start(place: &Place, name: &str, interface: &str, filter: &str) -> Result<Self, LabError> {
         let file = place.dir().join(format!("{name}.pcap"));
         let path = file.display().to_string();
+        // -B: KiB; whole frames are given a quarter MiB each, and one that finds no room would be missing in the proof.
         // -Z root: the file lies in a directory that tcpdump's own user may not write.
-        let mut argv = vec!["tcpdump", "-Z", "root", "-n", "-U", "-s", "0", "--immediate-mode", "-i", interface, "-w", &path];
+        let mut argv = vec!["tcpdump", "-Z", "root", "-n", "-U", "-s", "0", "--immediate-mode", "-B", "16384", "-i", interface, "-w", &path];
         if !filter.is_empty() {
             argv.push(filter);
         }

@@ -46,6 +46,10 @@ impl Inventory {
         self.0.difference(&before.0).map(String::as_str).collect()
     }
 
+    pub(crate) fn programs_since(&self, before: &Self) -> usize {
+        self.since(before).iter().filter(|line| line.starts_with("program ")).count()
+    }
+
     /// Fails, naming each line, unless nothing came and nothing went.
     pub fn same_as(&self, before: &Self) -> Result<(), String> {
         let lines: Vec<String> =

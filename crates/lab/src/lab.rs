@@ -170,6 +170,11 @@ impl Drop for Lab {
         if self.base.exists() || (self.work.exists() && !self.keep_work) {
             eprintln!("lab {}: something is left in {} or {} ({outcome:?})", self.run, self.base.display(), self.work.display());
         }
+        // The kernel lets go of programs on devices later, on a queue of its own.
+        let _ = eventually(limits::PROGRAMS_GONE_DEADLINE, "no program of this run", || match Inventory::take().programs_since(&self.before) {
+            0 => Ok(()),
+            left => Err(format!("{left} are left")),
+        });
     }
 }
 

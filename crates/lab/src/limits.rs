@@ -10,6 +10,8 @@ pub const LOCK_DEADLINE: Duration = Duration::from_secs(900);
 pub const START_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a process may take to end after SIGTERM, before it gets SIGKILL.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long the kernel may take to free the programs of a lab that is gone. What is left then is left.
+pub const PROGRAMS_GONE_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two looks at a condition.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// Free space a work directory needs: PostgreSQL's data directory, logs and captures.

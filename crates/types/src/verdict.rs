@@ -77,6 +77,7 @@ coded! {
         Unattested = 20, "unattested", "nobody attested the connection: it went around the mesh";
         Internal = 21, "internal", "the kernel refused a helper that the verdict depends on";
         Pending = 22, "pending", "the dependency is declared, but the provider has not consented";
+        Translated = 23, "translated", "something in the workload's namespace (nftables, iptables) sends the packet elsewhere than the verdict was for";
         Spoofed = 30, "spoofed", "the packet does not come from an address of the workload";
         Bypass = 31, "bypass", "it is granted, but the packet went around the way that grants lead";
         NoEndpoint = 40, "no-endpoint", "no endpoint of the destination is known";
@@ -86,6 +87,7 @@ coded! {
         UnknownPeer = 44, "unknown-peer", "the peer's identity belongs to no service";
         BadHeader = 45, "bad-header", "the peer's tunnel header is malformed";
         WrongDestination = 46, "wrong-destination", "the tunnel asked for a destination that this workload is not";
+        Budget = 47, "budget", "the workload has as many connections as its share of the agent's descriptors allows";
     }
 }
 

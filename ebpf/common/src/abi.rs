@@ -375,6 +375,9 @@ pub const REASON_SPOOFED: u8 = 30;
 /// A grant allows it, but not on this way: it went around the tunnel.
 pub const REASON_BYPASS: u8 = 31;
 
+/// Somebody translated the packet's destination after the verdict.
+pub const REASON_TRANSLATED: u8 = 23;
+
 /// Indices of `COUNTERS` (per CPU).
 pub const COUNT_FLOW_LOST: u32 = 0;
 pub const COUNT_ATTESTATION_FULL: u32 = 1;
@@ -391,6 +394,14 @@ pub const COUNTERS: u32 = 16;
 
 /// The tunnel's port on every workload's address.
 pub const TUNNEL_PORT: u16 = 15008;
+
+/// Port of the canary: outbound on [`CANARY_V4`] or [`CANARY_V6`], which only a capture answers; inbound on a workload's own address, where
+/// somebody who is not attested must be refused.
+pub const CANARY_PORT: u16 = 15009;
+/// The dummy address of RFC 7600: no packet to it is ever forwarded.
+pub const CANARY_V4: Addr = Addr::from_v4_be(u32::from_ne_bytes([192, 0, 0, 8]));
+/// Of the discard-only prefix of RFC 6666.
+pub const CANARY_V6: Addr = Addr::from_v6_be([0x0100_0000_u32.to_be(), 0, 0, 8_u32.to_be()]);
 
 macro_rules! layout {
     ($($t:ty = $size:literal),* $(,)?) => { $(

@@ -10,7 +10,7 @@ pub const DESTINATIONS_MAX: u32 = 65_536;
 pub const EXTERNALS_MAX: u32 = 8_192;
 /// Ports of services, both generations together.
 pub const PORTS_MAX: u32 = 65_536;
-/// Grants (source, destination, port, protocol), both generations together.
+/// Grants (source, destination, port, protocol), and one for the echo of each pair, both generations together.
 pub const GRANTS_MAX: u32 = 524_288;
 /// Services with a workload on this node.
 pub const LOCAL_MAX: u32 = 4096;

@@ -157,7 +157,7 @@ fn is_answer<N: Node>(node: &N, identity: u32, client: u32, f: &Frame) -> bool {
 
 /// Whether a grant of any port joins the two, there or back.
 #[inline(always)]
-fn asks<N: Node>(node: &N, identity: u32, to: &Addr, there: bool, back: bool) -> u8 {
+pub fn asks<T: Tables>(node: &T, identity: u32, to: &Addr, there: bool, back: bool) -> u8 {
     let service = match node.destination(to) {
         Some(d) if d.kind == DEST_ENDPOINT => d.service,
         Some(_) => return REASON_BYPASS,

@@ -72,7 +72,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         Class::Enrolled(id) => id,
     };
     seen.source = source;
-    if proto == PROTO_UDP {
+    if matches!(proto, PROTO_UDP | PROTO_ICMP | PROTO_ICMPV6) {
         // Resolvers sort addresses by connecting and asking for the own name: let it, the packets are judged on their way out.
         return PASS;
     }
@@ -82,6 +82,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     let Some(netns) = netns else { return refuse(&mut seen, REASON_NO_CAPTURE) };
     let shared = netns.flags & NETNS_SHARED != 0;
     let loopback = dialled.is_loopback() || dialled.is_unspecified();
+    let canary = port == CANARY_PORT && (dialled == CANARY_V4 || dialled == CANARY_V6);
     if loopback && !shared {
         return PASS;
     }
@@ -98,6 +99,9 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     } else if is_resolver(&dialled, port) {
         j.reason = u32::from(REASON_RESOLVER);
         Way { path: PATH_RESOLVER, netns: 0, to: dialled, port }
+    } else if canary && capture_port != 0 {
+        j.reason = u32::from(REASON_LOCAL);
+        captured(&dialled, cookie, capture_port)
     } else {
         if revision == 0 {
             return refuse(&mut seen, REASON_NO_SNAPSHOT);
@@ -136,8 +140,11 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     if way.path == PATH_CAPTURED || way.path == PATH_SAME_NODE {
         rewrite(sa, &way, family6);
     }
-    seen.path = way.path;
-    emit::flow(&seen, &j);
+    // A canary is no flow of the workload.
+    if !canary {
+        seen.path = way.path;
+        emit::flow(&seen, &j);
+    }
     PASS
 }
 
@@ -161,8 +168,14 @@ fn way(j: &Judgement, dialled: &Addr, cookie: u64, capture_port: u16) -> Option<
     if capture_port == 0 {
         return None;
     }
+    Some(captured(dialled, cookie, capture_port))
+}
+
+/// To the agent's listener in the caller's namespace, whose port must be known.
+#[inline(always)]
+fn captured(dialled: &Addr, cookie: u64, capture_port: u16) -> Way {
     let to = if dialled.is_v4() { LOOPBACK_V4 } else { LOOPBACK_V6 };
-    Some(Way { path: PATH_CAPTURED, netns: cookie, to, port: capture_port })
+    Way { path: PATH_CAPTURED, netns: cookie, to, port: capture_port }
 }
 
 #[inline(always)]

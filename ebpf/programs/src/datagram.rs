@@ -1,4 +1,5 @@
-//! Packets without a connection: enrolled workloads may ask the named resolvers, and nothing else leaves that is no judged TCP.
+//! Packets without a connection: enrolled workloads may ask the named resolvers, and for an echo of who a grant names; nothing else leaves that is no
+//! judged TCP.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -11,14 +12,16 @@ use weft_ebpf_common::{
     abi::*,
     addr::Addr,
     judge::{Class, Signs, classify},
+    packet::asks,
 };
 
 use crate::{
     connect::is_resolver,
-    ctx::user_ip6,
+    ctx::{read_ip6, user_ip6},
     emit::{self, Seen},
     listen::is_shared,
-    maps, who,
+    maps::{self, Slot},
+    who,
 };
 
 const REFUSE: i32 = 0;
@@ -27,6 +30,9 @@ const SOCK_STREAM: u32 = 1;
 pub const TCP_LISTEN: u32 = 10;
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+const IPPROTO_HOPOPTS: u8 = 0;
+/// Behind the next header: no further eight bytes, the option's type, its length.
+const JUMBO_OPTION: [u8; 3] = [0, 0xc2, 4];
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn weft_sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -77,7 +83,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
     }
     match classify(&signs) {
         Class::Unmanaged | Class::Exempt => PASS,
-        Class::Enrolled(_) if may_leave(&ctx, sk, signs.home) => PASS,
+        Class::Enrolled(id) if may_leave(&ctx, sk, id, signs.home) => PASS,
         _ => {
             emit::count(COUNT_EGRESS_REFUSED);
             REFUSE
@@ -96,9 +102,9 @@ pub unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
     }
 }
 
-/// A packet of an enrolled workload: TCP of a judged socket, or a question to a resolver.
+/// A packet of an enrolled workload: TCP of a judged socket, a question to a resolver, or an echo request that a grant covers.
 #[inline(always)]
-fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, home: u64) -> bool {
+fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32, home: u64) -> bool {
     let Some((proto, to, header)) = destination(ctx) else { return false };
     if proto == PROTO_TCP {
         if sk.is_null() {
@@ -109,8 +115,13 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, home: u64) -> bool {
         if kind != SOCK_STREAM || protocol != u32::from(PROTO_TCP) {
             return false;
         }
-        // A listener answers a SYN that was let in; everything else needs the record of a verdict, but for loopback where it is one identity's own.
-        return state == TCP_LISTEN || maps::record(sk, false).is_some() || (to.is_loopback() && !is_shared(home));
+        // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
+        return (to.is_loopback() && !is_shared(home)) || state == TCP_LISTEN || maps::record(sk, false).is_some_and(|r| !translated(ctx, sk, r, &to, header));
+    }
+    if proto == PROTO_ICMP || proto == PROTO_ICMPV6 {
+        let request = if proto == PROTO_ICMP { [8, 0] } else { [128, 0] };
+        let asked = matches!(ctx.load::<[u8; 2]>(header), Ok(kind) if kind == request);
+        return asked && asks(&Slot(who::generation().0), identity, &to, true, false) < REASON_NO_GRANT;
     }
     if proto != PROTO_UDP {
         return false;
@@ -119,6 +130,26 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, home: u64) -> bool {
         Ok(port) => is_resolver(&to, u16::from_be(port)),
         Err(_) => false,
     }
+}
+
+/// Whether the packet goes elsewhere than its socket is connected to: nothing that the workload dials may be led away after the verdict.
+#[inline(always)]
+fn translated(ctx: &SkBuffContext, sk: *mut bpf_sock, r: &Attestation, to: &Addr, header: usize) -> bool {
+    if r.side != SIDE_CLIENT {
+        return false;
+    }
+    let port = u16::from_be(ctx.load::<u16>(header + 2).unwrap_or(0));
+    // SAFETY: fields of a full socket, in single loads.
+    let same = unsafe {
+        let there = if to.is_v4() { Addr::from_v4_be((*sk).dst_ip4) } else { read_ip6((&raw const (*sk).dst_ip6).cast()) };
+        // Before Linux 5.18 the port could be loaded as a whole word only; the word is zero behind it ever since.
+        there == *to && u16::from_be((&raw const (*sk).dst_port).cast::<u32>().read_volatile() as u16) == port
+    };
+    if !same {
+        let seen = Seen { flow: r.flow, netns: 0, source: r.source, revision: r.revision, addr: to, port, proto: PROTO_TCP, path: 0, with_task: false };
+        emit::denied(&seen, REASON_TRANSLATED);
+    }
+    !same
 }
 
 #[inline(always)]
@@ -139,8 +170,12 @@ pub fn header(ctx: &SkBuffContext, destination: bool) -> Option<(u8, Addr, usize
     }
     if ethertype == ETH_P_IPV6 {
         let proto = ctx.load::<u8>(6).ok()?;
-        let to = ctx.load::<[u32; 4]>(if destination { 24 } else { 8 }).ok()?;
-        return Some((proto, Addr::from_v6_be(to), 40));
+        let to = Addr::from_v6_be(ctx.load::<[u32; 4]>(if destination { 24 } else { 8 }).ok()?);
+        // The stack itself puts a jumbo option (RFC 2675) in front of TCP's header when it hands a device more than 65,535 bytes at once.
+        if proto == IPPROTO_HOPOPTS && ctx.load::<[u8; 3]>(41).ok()? == JUMBO_OPTION {
+            return Some((ctx.load::<u8>(40).ok()?, to, 48));
+        }
+        return Some((proto, to, 40));
     }
     None
 }

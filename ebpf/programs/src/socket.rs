@@ -1,4 +1,4 @@
-//! `socket()`: remembers who made it, and refuses what enrolled workloads do not get (raw, SCTP, ICMP, MPTCP, …).
+//! `socket()`: remembers who made it, and refuses what enrolled workloads do not get (raw, SCTP, MPTCP, …).
 
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_netns_cookie, macros::cgroup_sock, programs::SockContext};
 use weft_ebpf_common::{abi::*, addr::Addr, judge::Class};
@@ -54,5 +54,6 @@ pub fn weft_sock_create(ctx: SockContext) -> i32 {
 
 #[inline(always)]
 fn is_plain(kind: u32, protocol: u32) -> bool {
-    (kind == SOCK_STREAM && protocol == u32::from(PROTO_TCP)) || (kind == SOCK_DGRAM && protocol == u32::from(PROTO_UDP))
+    let datagram = [PROTO_UDP, PROTO_ICMP, PROTO_ICMPV6];
+    (kind == SOCK_STREAM && protocol == u32::from(PROTO_TCP)) || (kind == SOCK_DGRAM && datagram.iter().any(|p| protocol == u32::from(*p)))
 }

@@ -129,6 +129,10 @@ impl Host for Node {
         Ok(true)
     }
 
+    fn segments(&self, _: BorrowedFd<'_>) -> io::Result<u32> {
+        Ok(0)
+    }
+
     fn socket(&self, workload: &LocalWorkload, domain: Domain) -> io::Result<Socket> {
         let socket = Socket::new(domain, Type::STREAM, Some(IpProtocol::TCP))?;
         socket.bind(&SocketAddr::new(workload.addresses[0], 0).into())?;

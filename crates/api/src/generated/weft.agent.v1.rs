@@ -222,6 +222,25 @@ pub struct Flow {
     pub key_exchange: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProveResponse {
+    /// One for each enrolled workload.
+    #[prost(message, repeated, tag = "1")]
+    pub proofs: ::prost::alloc::vec::Vec<Proof>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proof {
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    /// Empty: what leaves the workload is captured. Otherwise why that is not proven.
+    #[prost(string, tag = "2")]
+    pub outbound: ::prost::alloc::string::String,
+    /// Empty: what nobody attested is refused. Otherwise why that is not proven.
+    #[prost(string, tag = "3")]
+    pub inbound: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CertsRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CertsResponse {
@@ -517,6 +536,27 @@ pub mod agent_client {
             req.extensions_mut().insert(GrpcMethod::new("weft.agent.v1.Agent", "Certs"));
             self.inner.unary(req, path, codec).await
         }
+        /// Runs the canaries of every enrolled workload now; answers when all have ended.
+        pub async fn prove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ProveRequest>,
+        ) -> std::result::Result<tonic::Response<super::ProveResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weft.agent.v1.Agent/Prove",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("weft.agent.v1.Agent", "Prove"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -582,6 +622,11 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::CertsRequest>,
         ) -> std::result::Result<tonic::Response<super::CertsResponse>, tonic::Status>;
+        /// Runs the canaries of every enrolled workload now; answers when all have ended.
+        async fn prove(
+            &self,
+            request: tonic::Request<super::ProveRequest>,
+        ) -> std::result::Result<tonic::Response<super::ProveResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AgentServer<T> {
@@ -995,6 +1040,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CertsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weft.agent.v1.Agent/Prove" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProveSvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::ProveRequest>
+                    for ProveSvc<T> {
+                        type Response = super::ProveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ProveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::prove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

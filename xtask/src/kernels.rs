@@ -1,0 +1,116 @@
+//! `cargo xtask test --kernel LINE`: the privileged tests under another kernel, in a guest with the programs of this checkout.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use weft_host::Need;
+
+use crate::{debian, demo, process, suite, vm};
+
+/// Emulated, everything takes about ten times as long.
+const DEADLINE: Duration = Duration::from_secs(45 * 60);
+/// The guest's disk, its parts while they are made, and the test programs.
+const SPACE_MIB: u64 = 6 * 1024;
+/// Where programs lie in the guest: test programs look for the others one folder above their own.
+const BIN: &str = "bin";
+/// The test that says what a kernel lacks.
+const REFUSAL: &str = "kernel";
+
+/// `args`: what `cargo test` would be handed: `--test NAME` chooses programs, what is left is theirs.
+pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
+    weft_host::require(&[Need::Root])?;
+    let cache = debian::cache()?;
+    weft_host::space(&cache, SPACE_MIB, "set XDG_CACHE_HOME to a larger file system")?;
+    weft_host::ensure(vm::PACKAGES)?;
+    let kernel = vm::Kernel::fetch(&cache, line)?;
+    let system = vm::system(&cache, &suite::PACKAGES.iter().map(|package| package.name).collect::<Vec<_>>())?;
+
+    let (mut chosen, rest) = split(args);
+    if !kernel.lacks.is_empty() {
+        println!("    an agent must refuse this kernel, and say that it lacks {}", kernel.lacks.join(", "));
+        chosen = vec![REFUSAL.to_owned()];
+    }
+    let luggage = vm::Luggage::new(&kernel)?;
+    demo::build()?;
+    let mut plan = String::new();
+    for test in programs(&chosen)? {
+        let name = test.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        luggage.program(&test, &format!("{BIN}/deps/{name}"))?;
+        plan.push_str(&[format!("/weft/{BIN}/deps/{name}")].iter().chain(&rest).cloned().collect::<Vec<_>>().join("\t"));
+        plan.push('\n');
+    }
+    bring(&luggage)?;
+    luggage.plan(&plan)?;
+
+    println!("    booting Linux {}, emulated: everything takes about ten times as long", kernel.version);
+    // The first process has it in its environment, and hands it to the tests.
+    let lacks = format!("{}={}", vm::LACKS, kernel.lacks.join(",").replace(' ', "+"));
+    let guest =
+        vm::Guest { kernel: &kernel, system: &system, luggage: &luggage, init: "/weft/bin/xtask guest", append: &lacks, capture: None, deadline: DEADLINE };
+    match guest.run()?.iter().rev().find_map(|said| said.strip_prefix(vm::EXIT)?.trim().parse::<i32>().ok()) {
+        Some(0) => Ok(()),
+        Some(code) => bail!("tests failed under Linux {} (exit code {code})", kernel.version),
+        None => bail!("the guest (Linux {}) ended without saying how the tests went", kernel.version),
+    }
+}
+
+/// Every program of weft that a test may start.
+pub(crate) fn bring(luggage: &vm::Luggage) -> Result<()> {
+    for name in ["weft", "weft-agent", "weft-iam-bridge", "weft-demo", "shop-buy", "shop-stock", "shop-storefront", "xtask"] {
+        let program = process::built(name);
+        if program.exists() {
+            luggage.program(&program, &format!("{BIN}/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What names test programs, and what is handed to them.
+fn split(args: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut chosen, mut rest) = (Vec::new(), Vec::new());
+    let mut words = args.iter().filter(|word| *word != "--");
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--test") {
+            Some("") => chosen.extend(words.next().cloned()),
+            Some(name) if name.starts_with('=') => chosen.push(name[1..].to_owned()),
+            _ => rest.push(word.clone()),
+        }
+    }
+    (chosen, rest)
+}
+
+/// Builds the test programs and says where they are.
+fn programs(chosen: &[String]) -> Result<Vec<PathBuf>> {
+    let names = if chosen.is_empty() { suite::test_names(&process::root().join("tests/tests"))? } else { chosen.to_vec() };
+    let args = suite::privileged_args(&names, &["--no-run".to_owned(), "--message-format=json-render-diagnostics".to_owned()]);
+    let said = process::output(&mut process::cargo(args))?;
+    let (mut found, dir) = (Vec::new(), process::root().join("tests/tests"));
+    for message in said.lines() {
+        let message: serde_json::Value = serde_json::from_str(message).context("cargo wrote what is not JSON")?;
+        // Other packages have tests of the same names, which need no privilege.
+        let ours = message["target"]["src_path"].as_str().is_some_and(|source| Path::new(source).starts_with(&dir));
+        if let Some(path) = message["executable"].as_str().filter(|_| ours) {
+            found.push(Path::new(path).to_owned());
+        }
+    }
+    if found.len() != names.len() {
+        bail!("cargo built {} test programs of {}", found.len(), names.len());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_and_the_rest_is_handed_over() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let check = |args: &str, chosen: &str, rest: &str| assert_eq!(split(&words(args)), (words(chosen), words(rest)), "{args}");
+        check("", "", "");
+        check("--test wire --test=states -- group --nocapture", "wire states", "group --nocapture");
+    }
+}

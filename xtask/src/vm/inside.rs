@@ -1,0 +1,115 @@
+//! The first process of a guest that runs test programs: mounts, runs, says how it ended on the console, powers off.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::{
+    mount::{MountFlags, mount},
+    process::{WaitOptions, WaitStatus, wait},
+    system::{RebootCommand, reboot},
+};
+
+/// Before the exit code, on a line of its own.
+pub(crate) const EXIT: &str = "weft-guest: exit";
+/// What the tests are to find missing in this kernel.
+pub(crate) const LACKS: &str = "WEFT_KERNEL_LACKS";
+/// Programs and their arguments, one a line, separated by tabs.
+pub(super) const PLAN: &str = "plan";
+
+/// Ends the machine in any case.
+pub(crate) fn inside() -> Result<()> {
+    let code = match run() {
+        Ok(failed) => i32::from(failed > 0),
+        Err(error) => {
+            println!("error: {error:#}");
+            2
+        }
+    };
+    println!("{EXIT} {code}");
+    // The console is slow, and what it has not sent yet would be lost.
+    let _ = Command::new("stty").args(["-F", "/dev/console", "sane"]).status();
+    thread::sleep(Duration::from_millis(200));
+    reboot(RebootCommand::PowerOff).context("cannot power off")
+}
+
+fn run() -> Result<usize> {
+    if std::process::id() != 1 {
+        bail!("this is for the first process of a virtual machine: it ends by powering off");
+    }
+    prepare()?;
+    let plan = fs::read_to_string(Path::new("/weft").join(PLAN)).context("cannot read the plan")?;
+    let (mut failed, mut rows) = (0, Vec::new());
+    for line in plan.lines() {
+        let words: Vec<&str> = line.split('\t').collect();
+        let begun = Instant::now();
+        println!("==> {line}");
+        let code = one(&words)?;
+        failed += usize::from(code != 0);
+        rows.push(format!("{:<60} {} {:>6.1} s", line.replace('\t', " "), if code == 0 { "green" } else { "RED  " }, begun.elapsed().as_secs_f64()));
+    }
+    println!("{}", rows.join("\n"));
+    Ok(failed)
+}
+
+fn prepare() -> Result<()> {
+    let usual = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for (kind, at, flags) in [
+        ("proc", "/proc", usual),
+        ("sysfs", "/sys", usual),
+        ("cgroup2", "/sys/fs/cgroup", usual),
+        ("tmpfs", "/run", MountFlags::NOSUID | MountFlags::NODEV),
+        ("tmpfs", "/tmp", MountFlags::NOSUID | MountFlags::NODEV),
+    ] {
+        mount(kind, at, kind, flags, None).with_context(|| format!("cannot mount {at}"))?;
+    }
+    fs::create_dir_all("/dev/pts")?;
+    fs::create_dir_all("/dev/shm")?;
+    mount("devpts", "/dev/pts", "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, Some(c"newinstance,ptmxmode=666")).context("cannot mount /dev/pts")?;
+    mount("tmpfs", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None).context("cannot mount /dev/shm")?;
+    // Systemd would have made them.
+    if !Path::new("/dev/fd").exists() {
+        std::os::unix::fs::symlink("/proc/self/fd", "/dev/fd")?;
+    }
+    let lo = Command::new("/usr/sbin/ip").args(["link", "set", "lo", "up"]).status().context("cannot start ip")?;
+    if !lo.success() {
+        bail!("the loopback interface cannot be set up");
+    }
+    Ok(())
+}
+
+/// Probes get twice their time: an agent's start takes ten seconds here. Orphans become children of the first process; one that is not waited for would look alive to a test.
+fn one(words: &[&str]) -> Result<i32> {
+    let [program, arguments @ ..] = words else { bail!("an empty line in the plan") };
+    let environment = HashMap::from([
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("WEFT_PROBE_SECONDS", "16"),
+    ]);
+    let child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(environment)
+        .env("RUST_BACKTRACE", "0")
+        .env(LACKS, std::env::var_os(LACKS).unwrap_or_default())
+        .stdin(Stdio::null())
+        .spawn();
+    let child = child.with_context(|| format!("cannot start {program}"))?;
+    loop {
+        let Some((pid, status)) = wait(WaitOptions::empty()).context("cannot wait")? else { continue };
+        if pid.as_raw_nonzero().get().unsigned_abs() == child.id() {
+            return Ok(code(status));
+        }
+    }
+}
+
+fn code(status: WaitStatus) -> i32 {
+    status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))
+}
