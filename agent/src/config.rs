@@ -1,7 +1,7 @@
 //! The configuration file, read once: raw TOML becomes a [`Config`] in which every field is checked.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,6 +32,8 @@ pub struct Config {
     /// The static workloads file.
     pub workloads: Option<PathBuf>,
     pub resolvers: Vec<SocketAddr>,
+    /// Where other nodes reach workloads of the host's namespace; empty: where this node speaks with the bridge from.
+    pub host_addresses: Vec<IpAddr>,
     pub denied: Denied,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
@@ -101,6 +103,8 @@ struct Raw {
     #[serde(default)]
     resolvers: Vec<String>,
     #[serde(default)]
+    host_addresses: Vec<String>,
+    #[serde(default)]
     denied: Denied,
     #[serde(default = "default_drain")]
     drain_seconds: u16,
@@ -153,6 +157,11 @@ impl Raw {
                 return Err(at.wrong(&format!("managed[{i}]"), format!("{} and {} lie within each other", managed.display(), other.display())));
             }
         }
+        let host = |(i, a): (usize, &String)| at.parse(&format!("host_addresses[{i}]"), a, "an address");
+        if self.host_addresses.len() > limits::HOST_ADDRESSES_MAX {
+            let problem = format!("names {} addresses; at most {} are possible", self.host_addresses.len(), limits::HOST_ADDRESSES_MAX);
+            return Err(at.wrong("host_addresses", problem));
+        }
         let resolver = |(i, r): (usize, &String)| at.parse(&format!("resolvers[{i}]"), r, "an address with a port, as in \"10.0.0.2:53\"");
         Ok(Config {
             node: at.parse("node", &self.node, "a name of lower-case letters, digits and '-'")?,
@@ -162,6 +171,7 @@ impl Raw {
             bpffs: at.absolute("bpffs", self.bpffs)?,
             workloads: self.workloads.map(|p| at.absolute("workloads", p)).transpose()?,
             resolvers: self.resolvers.iter().enumerate().map(resolver).collect::<Result<_, _>>()?,
+            host_addresses: self.host_addresses.iter().enumerate().map(host).collect::<Result<_, _>>()?,
             drain: Duration::from_secs(self.drain_seconds.into()),
             bridge: self.bridge.map(|b| bridge(at, b)).transpose()?,
             metrics: self.metrics.listen(at)?,

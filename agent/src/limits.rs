@@ -8,6 +8,8 @@ pub const RUN_DIR_MAX_BYTES: usize = 80;
 pub const MANAGED_MAX: usize = weft_ebpf_common::limits::MANAGED_MAX as usize;
 /// Resolvers; the kernel table's bound. More are refused with the configuration.
 pub const RESOLVERS_MAX: usize = weft_ebpf_common::limits::RESOLVERS_MAX as usize;
+/// Addresses of the host that its workloads are reached at; more are refused with the configuration.
+pub const HOST_ADDRESSES_MAX: usize = weft_kernel::limits::ADDRESSES_MAX;
 /// Workloads of one node; the kernel table's bound. A further one is refused and stays denied.
 pub const WORKLOADS_MAX: usize = weft_ebpf_common::limits::WORKLOADS_MAX as usize;
 
@@ -33,6 +35,10 @@ pub const RING_POLL: Duration = Duration::from_secs(1);
 
 /// How often cgroups and namespaces of workloads are looked at; a vanished one is withdrawn well within a second.
 pub const WORKLOAD_SWEEP: Duration = Duration::from_millis(250);
+/// Directories that are watched for new cgroups; those of further workloads are noticed by the sweep.
+pub const ARRIVALS_MAX: usize = 1024;
+/// New cgroups within this time are one look.
+pub const ARRIVALS_PAUSE: Duration = Duration::from_millis(5);
 /// How long a live workload may take to be enrolled; then it is given up, and who added it is told why.
 pub const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the holder and the workloads file are looked at.

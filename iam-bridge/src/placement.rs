@@ -113,7 +113,9 @@ pub(crate) fn place<'a>(services: &[Service], service_range: Ipv4Net, nodes: imp
     for (node, claim) in claims {
         match judge(claim, node, &by_name, service_range, &holders) {
             Ok(service) => {
-                holders.extend(claim.addresses.iter().map(|a| (*a, (node.name, &claim.uid))));
+                for address in &claim.addresses {
+                    holders.entry(*address).or_insert((node.name, &claim.uid));
+                }
                 placement.runs.insert((node.name.clone(), service));
                 if !claim.addresses.is_empty() {
                     let (node, uid, addresses) = (node.name.clone(), claim.uid.clone(), claim.addresses.clone());
@@ -144,7 +146,8 @@ fn judge(
                 "{address} lies in the range of virtual IPs, {service_range}: give the workload another address, or the mesh another serviceRange"
             ));
         }
-        if let Some((other, uid)) = holders.get(address) {
+        // Containers of one pod, and everything in a host's namespace, share addresses: which of them listens, their node knows.
+        if let Some((other, uid)) = holders.get(address).filter(|(other, _)| *other != node.name) {
             return Err(format!("{address} is the address of workload {uid} on node {other}: if that node is gone for good, remove it"));
         }
     }

@@ -4,10 +4,12 @@
 
 pub mod conformance;
 mod held;
+pub mod kinds;
 mod load;
 mod mesh;
 pub mod packets;
 mod probe;
+pub mod real;
 
 pub use held::{End, Held};
 pub use load::{Loads, Seen};

@@ -139,6 +139,10 @@ impl Server {
         Ok(Self { process })
     }
 
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
     pub fn got(&self, marker: &str) -> bool {
         self.process.log().contains(marker)
     }

@@ -105,6 +105,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package { name: "python3", probe: "/usr/bin/python3" },
     Package { name: "openssl", probe: "/usr/bin/openssl" },
     Package { name: "nftables", probe: "nft" },
+    Package { name: "runc", probe: "/usr/sbin/runc" },
+    Package { name: "systemd", probe: "/lib/systemd/systemd" },
 ];
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {

@@ -155,7 +155,7 @@ fn refuse(e: AddError) -> Status {
 fn refuse_field(e: FieldError) -> Status {
     let text = Chain(&e).to_string();
     match e {
-        FieldError::UidTaken(_) | FieldError::Overlap { .. } | FieldError::NetnsTaken { .. } => Status::already_exists(text),
+        FieldError::UidTaken(_) | FieldError::Overlap { .. } => Status::already_exists(text),
         _ => Status::invalid_argument(text),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     holder,
     mesh::Mesh,
     metrics::Metrics,
-    node::{self, Applier, Drift, Ender, Namespaces, NodeHost, NodePlumbing, Revoker, Sources},
+    node::{self, Applier, Drift, Ender, HostAddresses, Namespaces, NodeHost, NodePlumbing, Revoker, Sources},
     proxy::Proxy,
     snapshots::SnapshotStore,
     warnings::{Topic, Warnings},
@@ -132,6 +132,8 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         runtime: Handle::current(),
         live_file: live_file.clone(),
         last: 0,
+        doors: Default::default(),
+        host: host_addresses(&config),
     };
     let sources = Sources { places: places.clone(), static_file: config.workloads.clone(), live_file, warnings: warnings.clone() };
     let (ready, done) = oneshot::channel();
@@ -158,6 +160,14 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         shutdown: CancellationToken::new(),
     });
     Ok(Built { node, lock, workloads_thread })
+}
+
+fn host_addresses(config: &Config) -> HostAddresses {
+    match &config.bridge {
+        _ if !config.host_addresses.is_empty() => HostAddresses::Given(config.host_addresses.clone()),
+        Some(bridge) => HostAddresses::Towards(bridge.address.clone()),
+        None => HostAddresses::All,
+    }
 }
 
 /// Makes the directories, and this process the one agent of the node.

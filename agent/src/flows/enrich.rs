@@ -44,7 +44,8 @@ impl Enricher {
         let (source, destination) = (ServiceId(e.source), ServiceId(e.destination));
         let reason = Reason::from_code(e.reason).unwrap_or(Reason::Internal);
         let point = if reason == Reason::Unattested { Point::KernelIn } else { Point::KernelOut };
-        let here = known.workloads.by_netns(e.netns);
+        let incoming = if e.destination == 0 { known.workloads.sole(e.netns) } else { known.workloads.resident(e.netns, destination, 0) };
+        let here = if point == Point::KernelIn { incoming } else { known.workloads.resident(e.netns, source, e.cgroup) };
         let mut record = Record {
             id: FlowId(e.flow),
             at_ms: (Duration::from_nanos(e.at_ns) + known.clock_offset).as_millis() as i64,

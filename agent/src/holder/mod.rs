@@ -17,18 +17,20 @@ pub use link::Link;
 pub use server::{HoldError, hold};
 pub use spawn::{SpawnError, ensure, stop};
 
-/// What a listener is for and in which namespace it lives. The cookie is never used twice between two boots, and a holder does not outlive one.
+/// What a listener is for, in which namespace it lives, and for whom. The cookie is never used twice between two boots, and a holder does not outlive one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     pub role: Role,
     pub netns: u64,
+    /// Id of the workload's cgroup; 0 for the listener of a whole namespace.
+    pub cgroup: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Takes what the namespace's workload dials.
+    /// Takes what one workload dials.
     Capture,
-    /// Takes tunnels to the namespace's workload.
+    /// Takes tunnels to the workloads of a namespace.
     Tunnel,
 }
 
@@ -42,7 +44,7 @@ impl fmt::Display for Key {
             Role::Capture => "capture",
             Role::Tunnel => "tunnel",
         };
-        write!(f, "{role}:{:016x}", self.netns)
+        write!(f, "{role}:{:016x}:{:016x}", self.netns, self.cgroup)
     }
 }
 
@@ -50,12 +52,15 @@ impl FromStr for Key {
     type Err = ParseKeyError;
     fn from_str(s: &str) -> Result<Self, ParseKeyError> {
         let bad = || ParseKeyError(s.chars().take(80).collect());
-        let (role, netns) = s.split_once(':').ok_or_else(bad)?;
+        let (role, rest) = s.split_once(':').ok_or_else(bad)?;
+        // An agent of before wrote no cgroup.
+        let (netns, cgroup) = rest.split_once(':').unwrap_or((rest, "0"));
         let role = match role {
             "capture" => Role::Capture,
             "tunnel" => Role::Tunnel,
             _ => return Err(bad()),
         };
-        Ok(Self { role, netns: u64::from_str_radix(netns, 16).map_err(|_| bad())? })
+        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| bad());
+        Ok(Self { role, netns: number(netns)?, cgroup: number(cgroup)? })
     }
 }

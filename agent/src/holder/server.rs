@@ -190,8 +190,8 @@ mod tests {
     use super::*;
     use crate::holder::{Client, HolderError, Key, Role};
 
-    const CAPTURE: Key = Key { role: Role::Capture, netns: 7 };
-    const TUNNEL: Key = Key { role: Role::Tunnel, netns: 7 };
+    const CAPTURE: Key = Key { role: Role::Capture, netns: 7, cgroup: 9 };
+    const TUNNEL: Key = Key { role: Role::Tunnel, netns: 7, cgroup: 0 };
 
     /// A holder on one end of a socket pair, its client on the other.
     fn pair() -> (Client, std::thread::JoinHandle<Next>) {
@@ -233,7 +233,7 @@ mod tests {
     fn all_pages_of_keys_are_listed() {
         let (client, _served) = pair();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let keys: Vec<Key> = (0..600).map(|netns| Key { role: Role::Tunnel, netns }).collect();
+        let keys: Vec<Key> = (0..600).map(|netns| Key { role: Role::Tunnel, netns, cgroup: 0 }).collect();
         for key in &keys {
             client.put(*key, listener.as_fd()).unwrap();
         }

@@ -1,6 +1,6 @@
 //! The agent as its proxy sees it.
 
-use std::{io, os::fd::BorrowedFd, sync::Arc, time::UNIX_EPOCH};
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, sync::Arc, time::UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
@@ -49,6 +49,10 @@ impl Host for NodeHost {
 
     fn set_delivery(&self, socket: BorrowedFd<'_>, delivery: &Attestation) -> io::Result<()> {
         self.kernel.set_delivery(socket, delivery)
+    }
+
+    fn is_listener(&self, workload: &LocalWorkload, to: SocketAddr) -> io::Result<bool> {
+        self.kernel.is_listener(workload.netns_cookie, workload.service, to).map_err(io::Error::other)
     }
 
     fn segments(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {

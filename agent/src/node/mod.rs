@@ -1,6 +1,7 @@
 //! This node: what connects workloads, kernel, proxy and holder with each other.
 
 mod applier;
+mod arrivals;
 pub mod canary;
 mod drift;
 mod host;
@@ -12,6 +13,6 @@ mod thread;
 pub use applier::Applier;
 pub use drift::Drift;
 pub use host::NodeHost;
-pub use plumbing::{Namespaces, NodePlumbing, Place};
+pub use plumbing::{Door, HostAddresses, Namespaces, NodePlumbing, Place};
 pub use revoker::{Ender, Revoker};
 pub use thread::{Sources, Workloads, start};

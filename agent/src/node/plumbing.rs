@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, TcpListener, ToSocketAddrs as _, UdpSocket},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
@@ -25,7 +25,7 @@ use crate::{
     holder::{Key, Link, Role},
     limits,
     mesh::{Chain, Mesh},
-    proxy::{LocalWorkload, Proxy, Serving, fresh_flow_id},
+    proxy::{LocalWorkload, Proxy, Residents, Serving, fresh_flow_id},
     warnings::{Topic, Warnings},
     workloads::{Instance, Plumbing, Spec, save_live},
 };
@@ -82,16 +82,40 @@ pub struct NodePlumbing {
     pub live_file: PathBuf,
     /// The number of the last instance.
     pub last: u32,
+    /// By cookie of the namespace.
+    pub doors: HashMap<u64, Door>,
+    pub host: HostAddresses,
 }
 
-/// One workload's open namespace and listeners.
+/// The tunnel's listener of one namespace, for all who live there.
+pub struct Door {
+    listener: TcpListener,
+    residents: Residents,
+    serving: Option<Serving>,
+    /// Workloads that hold the namespace, whether enrolled or about to be.
+    holders: usize,
+}
+
+/// Where other nodes reach a workload that has no namespace of its own.
+#[derive(Clone, Debug)]
+pub enum HostAddresses {
+    /// The configuration says so.
+    Given(Vec<IpAddr>),
+    /// Those that this node speaks with the bridge from.
+    Towards(String),
+    /// All that the host has.
+    All,
+}
+
+/// One workload's open namespace and its own listener.
 pub struct Held {
     number: u32,
     cgroup: PathBuf,
     netns: Netns,
+    /// Whose capture listener the holder keeps.
+    capture_key: Key,
     capture: TcpListener,
-    tunnel: TcpListener,
-    serving: Vec<Serving>,
+    serving: Option<Serving>,
     /// As the kernel was told last.
     identity: ServiceId,
     addresses: Vec<IpAddr>,
@@ -105,25 +129,20 @@ impl Held {
     fn place(&self, spec: &Spec) -> Place {
         Place { uid: spec.uid.clone(), service: self.identity, cgroup: self.cgroup.clone(), netns: self.netns.clone(), addresses: self.addresses.clone() }
     }
+}
 
-    fn listeners(&self) -> [(Key, &TcpListener); 2] {
-        [(self.key(Role::Capture), &self.capture), (self.key(Role::Tunnel), &self.tunnel)]
-    }
-
-    fn key(&self, role: Role) -> Key {
-        Key { role, netns: self.netns.cookie() }
-    }
+fn door_key(cookie: u64) -> Key {
+    Key { role: Role::Tunnel, netns: cookie, cgroup: 0 }
 }
 
 impl NodePlumbing {
-    fn listener(&self, netns: &Netns, role: Role) -> io::Result<TcpListener> {
-        let key = Key { role, netns: netns.cookie() };
+    fn listener(&self, netns: &Netns, key: Key) -> io::Result<TcpListener> {
         if let Some(held) = self.holder.get(key) {
             let listener = TcpListener::from(held);
             listener.set_nonblocking(true)?;
             return Ok(listener);
         }
-        let listener = match role {
+        let listener = match key.role {
             Role::Capture => listeners::open_capture(netns),
             Role::Tunnel => listeners::open_tunnel(netns),
         }?;
@@ -131,8 +150,34 @@ impl NodePlumbing {
         Ok(listener)
     }
 
-    /// Accepts from both listeners as the workload that `held` is now.
-    fn serve(&self, spec: &Spec, held: &mut Held) -> io::Result<()> {
+    fn open_door(&mut self, netns: &Netns) -> io::Result<()> {
+        let cookie = netns.cookie();
+        if !self.doors.contains_key(&cookie) {
+            let listener = self.listener(netns, door_key(cookie))?;
+            self.doors.insert(cookie, Door { listener, residents: Residents::default(), serving: None, holders: 0 });
+        }
+        if let Some(door) = self.doors.get_mut(&cookie) {
+            door.holders += 1;
+        }
+        Ok(())
+    }
+
+    /// The last one out closes.
+    fn leave_door(&mut self, cookie: u64, number: u32) {
+        let Some(door) = self.doors.get_mut(&cookie) else { return };
+        door.residents.remove(number);
+        door.holders -= 1;
+        if door.holders > 0 {
+            return;
+        }
+        if let Some(serving) = self.doors.remove(&cookie).and_then(|door| door.serving) {
+            self.runtime.block_on(serving.stop());
+        }
+        self.holder.drop_key(door_key(cookie));
+    }
+
+    /// Accepts as the workload that `held` is now.
+    fn serve(&mut self, spec: &Spec, held: &mut Held) -> io::Result<()> {
         self.stop(held);
         let workload = Arc::new(LocalWorkload {
             uid: spec.uid.clone(),
@@ -142,8 +187,12 @@ impl NodePlumbing {
             addresses: held.addresses.clone(),
         });
         let _runtime = self.runtime.enter();
-        held.serving.push(self.proxy.serve_capture(workload.clone(), held.capture.try_clone()?)?);
-        held.serving.push(self.proxy.serve_tunnel(workload, held.tunnel.try_clone()?)?);
+        held.serving = Some(self.proxy.serve_capture(workload.clone(), held.capture.try_clone()?)?);
+        let door = self.doors.get_mut(&held.netns.cookie()).ok_or_else(|| io::Error::other("the namespace has no tunnel listener"))?;
+        self.proxy.move_in(&door.residents, workload);
+        if door.serving.is_none() {
+            door.serving = Some(self.proxy.serve_tunnel(door.residents.clone(), door.listener.try_clone()?)?);
+        }
         Ok(())
     }
 
@@ -157,7 +206,7 @@ impl NodePlumbing {
             record.is_some_and(|record| self.kernel.adopt(&held.cgroup, s, &record).unwrap_or(false))
         };
         let fault = |s: &LiveSocket| if was_open { standing.at_enrolment(s) } else { standing.under_revision(s) };
-        let found = self.kernel.end_sockets(&held.netns, |s| fault(s).is_some() && !adopted(s)).map_err(|e| Chain(&e).to_string())?;
+        let found = self.kernel.end_sockets(&held.netns, &held.cgroup, |s| fault(s).is_some() && !adopted(s)).map_err(|e| Chain(&e).to_string())?;
         self.ender.report(&place, &found, |s| fault(s).unwrap_or(Fault::Unattested));
         if !found.ended.is_empty() {
             let first = &found.ended[0];
@@ -172,7 +221,7 @@ impl NodePlumbing {
     /// Ends every connection of a workload that has just been withdrawn, at both ends.
     fn cut(&self, spec: &Spec, held: &Held) {
         let place = held.place(spec);
-        match self.kernel.end_sockets(&held.netns, |s| !s.exempt && !s.listening && s.is_connected() && !s.is_loopback()) {
+        match self.kernel.end_sockets(&held.netns, &held.cgroup, |s| !s.exempt && !s.listening && s.is_connected() && !s.is_loopback()) {
             Ok(found) => {
                 self.ender.report(&place, &found, |_| Fault::Withdrawn);
                 self.revoker.orphaned(found.ended.into_iter().chain(found.left.into_iter().map(|(s, _)| s)).collect());
@@ -182,8 +231,39 @@ impl NodePlumbing {
     }
 
     fn stop(&self, held: &mut Held) {
-        for serving in held.serving.drain(..) {
+        if let Some(serving) = held.serving.take() {
             self.runtime.block_on(serving.stop());
+        }
+    }
+
+    /// Where several live in one namespace, tells the kernel who listens.
+    fn sync_listeners(&self, all: &[(&Spec, &Held)]) {
+        let mut seen = HashSet::new();
+        for (_, first) in all.iter().filter(|(_, h)| seen.insert(h.netns.cookie())) {
+            let cookie = first.netns.cookie();
+            if cookie != self.kernel.own_netns() && self.doors.get(&cookie).is_none_or(|d| d.holders < 2) {
+                continue;
+            }
+            let residents: Vec<Enrolment<'_>> = all.iter().filter(|(_, h)| h.netns.cookie() == cookie).map(|(_, h)| h.enrolment()).collect();
+            if let Err(error) = self.kernel.sync_listeners(&first.netns, &residents.iter().collect::<Vec<_>>()) {
+                warn!(error = %Chain(&error), "who listens in a shared namespace is not known");
+            }
+        }
+    }
+}
+
+impl HostAddresses {
+    fn find(&self, netns: &Netns) -> io::Result<Vec<IpAddr>> {
+        match self {
+            Self::Given(addresses) => Ok(addresses.clone()),
+            Self::All => netns.addresses(),
+            Self::Towards(bridge) => {
+                let to = bridge.to_socket_addrs()?.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{bridge} has no address")))?;
+                let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+                socket.connect(to)?;
+                let own = socket.local_addr()?.ip();
+                if own.is_loopback() { netns.addresses() } else { Ok(vec![own]) }
+            }
         }
     }
 }
@@ -199,11 +279,15 @@ impl Plumbing for NodePlumbing {
 
     fn open(&mut self, spec: &Spec) -> Result<Held, String> {
         let netns = Netns::open(&spec.netns).map_err(|e| format!("network namespace {} cannot be opened: {e}", spec.netns.display()))?;
-        let listener = |role| self.listener(&netns, role).map_err(|e| format!("no listener in network namespace {}: {e}", spec.netns.display()));
-        let (capture, tunnel) = (listener(Role::Capture)?, listener(Role::Tunnel)?);
+        belongs(spec)?;
+        let failed = |e: io::Error| format!("no listener in network namespace {}: {e}", spec.netns.display());
+        let cgroup_id = cgroup::id(&spec.cgroup).map_err(|e| absent("cgroup", &spec.cgroup, &e))?;
+        let capture_key = Key { role: Role::Capture, netns: netns.cookie(), cgroup: cgroup_id };
+        let capture = self.listener(&netns, capture_key).map_err(failed)?;
+        self.open_door(&netns).map_err(failed)?;
         self.last += 1;
         let (number, cgroup) = (self.last, spec.cgroup.clone());
-        Ok(Held { number, cgroup, netns, capture, tunnel, serving: Vec::new(), identity: ServiceId(0), addresses: Vec::new() })
+        Ok(Held { number, cgroup, netns, capture_key, capture, serving: None, identity: ServiceId(0), addresses: Vec::new() })
     }
 
     fn cookie(&self, held: &Held) -> u64 {
@@ -211,30 +295,34 @@ impl Plumbing for NodePlumbing {
     }
 
     fn addresses(&self, held: &Held) -> Result<Vec<IpAddr>, String> {
-        let mut addresses = held.netns.addresses().map_err(|e| format!("network namespace {}: addresses: {e}", held.netns.path().display()))?;
+        let host = held.netns.cookie() == self.kernel.own_netns();
+        let found = if host { self.host.find(&held.netns) } else { held.netns.addresses() };
+        let mut addresses = found.map_err(|e| format!("network namespace {}: addresses: {e}", held.netns.path().display()))?;
         addresses.truncate(weft_kernel::limits::ADDRESSES_MAX);
         Ok(addresses)
     }
 
     fn enrol(&mut self, spec: &Spec, held: &mut Held, service: ServiceId, addresses: &[IpAddr]) -> Result<(), String> {
-        let changed = held.identity != service || held.addresses != addresses || held.serving.is_empty();
+        let changed = held.identity != service || held.addresses != addresses || held.serving.is_none();
         (held.identity, held.addresses) = (service, addresses.to_vec());
         if changed {
             self.namespaces.insert(held.number, held.place(spec));
             self.serve(spec, held).map_err(|e| format!("its listeners cannot be served: {e}"))?;
         }
         let enrolment = held.enrolment();
-        let listeners = Listeners { capture: held.capture.as_fd(), tunnel: held.tunnel.as_fd() };
+        let door = self.doors.get(&held.netns.cookie()).ok_or("the namespace has no tunnel listener")?;
+        let listeners = Listeners { capture: held.capture.as_fd(), tunnel: door.listener.as_fd() };
         let was_open = self.kernel.gate(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
         // Until this version's programs are in force, the former ones judge; what they allowed stands.
         let waiting = self.kernel.is_waiting();
         if !waiting && (was_open || changed) {
             self.sweep(spec, held, was_open)?;
         }
-        self.kernel.allow(&enrolment).map_err(|e| Chain(&e).to_string())?;
+        self.kernel.allow(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
         let survey = self.drift.survey(Duration::ZERO)?;
         self.kernel.read_back(&enrolment, &survey)?;
-        if waiting { Ok(()) } else { canary::prove(&held.place(spec), false).holds() }
+        // On the host there is no namespace to be closed: what comes in is judged at each socket.
+        if waiting || held.netns.cookie() == self.kernel.own_netns() { Ok(()) } else { canary::prove(&held.place(spec), false).holds() }
     }
 
     fn read_back(&self, held: &Held) -> Result<(), String> {
@@ -256,9 +344,8 @@ impl Plumbing for NodePlumbing {
         self.stop(&mut held);
         self.proxy.forget(held.number);
         self.namespaces.remove(held.number);
-        for (key, _) in held.listeners() {
-            self.holder.drop_key(key);
-        }
+        self.holder.drop_key(held.capture_key);
+        self.leave_door(held.netns.cookie(), held.number);
     }
 
     fn admit(&self, service: &ServiceRef) -> Result<ServiceId, String> {
@@ -272,14 +359,16 @@ impl Plumbing for NodePlumbing {
             Ok(gone) => warn!(gone, "workloads of an earlier agent are withdrawn"),
             Err(error) => warn!(error = %Chain(&error), "workloads of an earlier agent cannot be withdrawn"),
         }
-        let kept: Vec<Key> = keep.iter().flat_map(|(_, held)| held.listeners().map(|(key, _)| key)).collect();
+        let kept: HashSet<Key> = keep.iter().flat_map(|(_, held)| [held.capture_key, door_key(held.netns.cookie())]).collect();
         self.holder.list().into_iter().filter(|key| !kept.contains(key)).for_each(|key| self.holder.drop_key(key));
     }
 
     fn maintain(&mut self, held: &[(&Spec, &Held)]) {
-        let listeners: Vec<(Key, &dyn std::os::fd::AsFd)> =
-            held.iter().flat_map(|(_, h)| h.listeners()).map(|(key, l)| (key, l as &dyn std::os::fd::AsFd)).collect();
+        let doors = self.doors.iter().map(|(cookie, door)| (door_key(*cookie), &door.listener));
+        let all = held.iter().map(|(_, h)| (h.capture_key, &h.capture)).chain(doors);
+        let listeners: Vec<(Key, &dyn std::os::fd::AsFd)> = all.map(|(key, l)| (key, l as &dyn std::os::fd::AsFd)).collect();
         self.holder.maintain(&listeners, &self.warnings);
+        self.sync_listeners(held);
     }
 
     fn save(&self, specs: &mut dyn Iterator<Item = &Spec>) {
@@ -291,6 +380,18 @@ impl Plumbing for NodePlumbing {
             }
         }
     }
+}
+
+/// A namespace that is named by one of its processes is believed only if that process is the workload's: whoever else sits in there, or
+/// has got the number of one that is gone, says nothing of it.
+fn belongs(spec: &Spec) -> Result<(), String> {
+    let pid = spec.netns.strip_prefix("/proc").ok().and_then(|p| p.iter().next()?.to_str()?.parse::<u32>().ok());
+    let Some(pid) = pid else { return Ok(()) };
+    let of = cgroup::of_pid(pid).map_err(|e| format!("process {pid}: {}", Chain(&e)))?;
+    if of.starts_with(&spec.cgroup) {
+        return Ok(());
+    }
+    Err(format!("network namespace {} is that of a process in cgroup {}, which is not this workload's", spec.netns.display(), of.display()))
 }
 
 fn absent(what: &str, path: &Path, e: &io::Error) -> String {

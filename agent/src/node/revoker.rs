@@ -104,7 +104,7 @@ impl Ender {
         let (mut ended, mut problems) = (0, Vec::new());
         for place in self.namespaces.of(touched) {
             let standing = Standing { identity: place.service, index: Some(&index), resolvers: &self.resolvers };
-            match self.kernel.end_sockets(&place.netns, |s| standing.under_revision(s).is_some()) {
+            match self.kernel.end_sockets(&place.netns, &place.cgroup, |s| standing.under_revision(s).is_some()) {
                 Ok(found) => {
                     ended += found.ended.len();
                     problems.extend(found.left.first().map(|(s, why)| left(&place, s, why)));
@@ -125,7 +125,7 @@ impl Ender {
         let flows: HashSet<u64> = records().map(|r| r.flow).collect();
         let ends: HashSet<ServiceId> = records().map(|r| ServiceId(if r.side == SIDE_CLIENT { r.destination } else { r.source })).collect();
         for place in self.namespaces.of(&ends) {
-            match self.kernel.end_sockets(&place.netns, |s| !s.exempt && s.record.is_some_and(|r| flows.contains(&r.flow))) {
+            match self.kernel.end_sockets(&place.netns, &place.cgroup, |s| !s.exempt && s.record.is_some_and(|r| flows.contains(&r.flow))) {
                 Ok(found) => self.report(&place, &found, |_| Fault::Withdrawn),
                 Err(error) => warn!(workload = %place.uid, error = %Chain(&error), "the peers of a withdrawn workload could not be ended"),
             }

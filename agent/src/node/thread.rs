@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::info;
 use weft_types::WorkloadUid;
 
+use super::arrivals::Arrivals;
 use crate::{
     limits,
     mesh::Chain,
@@ -99,7 +100,9 @@ where
 {
     let (commands, inbox) = mpsc::channel();
     let (manager, picture) = Manager::new(plumbing);
-    let run = move || Thread { manager, sources, seen: None }.run(&inbox, ready);
+    let tell = commands.clone();
+    let arrivals = Arrivals::new(move || tell.send(Command::Look).is_ok());
+    let run = move || Thread { manager, sources, seen: None, arrivals }.run(&inbox, ready);
     let thread = std::thread::Builder::new().name("weft-workloads".into()).spawn(run)?;
     Ok((Workloads(commands), picture, thread))
 }
@@ -109,6 +112,7 @@ struct Thread<P: Plumbing> {
     sources: Sources,
     /// The static file as it was read last.
     seen: Option<Stamp>,
+    arrivals: Arrivals,
 }
 
 /// What changes when a file is edited or replaced.
@@ -141,6 +145,7 @@ impl<P: Plumbing> Thread<P> {
             if swept.elapsed() >= limits::WORKLOAD_SWEEP {
                 self.manager.step(now);
                 swept = now;
+                self.arrivals.expect(self.manager.cgroups());
             }
             if maintained.elapsed() >= limits::MAINTENANCE {
                 self.manager.maintain();

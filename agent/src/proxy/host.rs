@@ -30,6 +30,8 @@ pub trait Host: Send + Sync + 'static {
     fn attestation(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Attestation>>;
     /// Marks a socket that is not connected yet as the agent's own delivery into the namespace of a workload.
     fn set_delivery(&self, socket: BorrowedFd<'_>, delivery: &Attestation) -> io::Result<()>;
+    /// Whether it is the workload's own service that listens there. Asked before a delivery, since a namespace may have several residents.
+    fn is_listener(&self, workload: &LocalWorkload, to: SocketAddr) -> io::Result<bool>;
     /// How many segments have arrived on a connected socket, without or with data.
     fn segments(&self, socket: BorrowedFd<'_>) -> io::Result<u32>;
     /// A fresh, non-blocking, unconnected TCP socket inside the namespace of the workload.

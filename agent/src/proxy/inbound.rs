@@ -1,4 +1,4 @@
-//! The listening side: a tunnel to one workload of this node, whose every header is judged, and delivered to the application or refused.
+//! The listening side: a tunnel to one workload of this node, chosen by the name that the caller asks for, whose every header is judged, and delivered to the application or refused.
 
 use std::{io, net::SocketAddr, os::fd::AsFd as _, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 use weft_ebpf_common::{Addr, Attestation, PATH_DELIVERED, SIDE_CLIENT};
 use weft_policy::{Index, ResolvedKind};
@@ -25,11 +25,18 @@ use super::{
     read_ahead::ReadAhead,
     ready::ready,
     relay::{Around, Carried, Outcome, relay},
+    residents::Residents,
     sockets,
     tunnel::{Tunnel, TunnelError},
 };
 
-/// A listener's side of every connection it accepts.
+/// The listener of one namespace.
+pub(crate) struct Door {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) residents: Residents,
+}
+
+/// One workload's side of a connection.
 pub(crate) struct Inbound {
     pub(crate) shared: Arc<Shared>,
     pub(crate) workload: Arc<LocalWorkload>,
@@ -37,20 +44,44 @@ pub(crate) struct Inbound {
     pub(crate) gone: CancellationToken,
 }
 
-impl Inbound {
+type Greeted = tokio_rustls::StartHandshake<ReadAhead>;
+
+impl Door {
     pub(crate) async fn handle(&self, socket: TcpStream, shaking: OwnedSemaphorePermit) {
+        let host = &self.shared.host;
+        let failed = |detail: String| {
+            host.measure(Measure::Handshake { point: Point::In, ok: false });
+            tracing::debug!(detail, "no tunnel");
+        };
+        if let Err(e) = sockets::tune(&socket) {
+            return failed(e.to_string());
+        }
+        let greeted = match timeout(HANDSHAKE_IN, LazyConfigAcceptor::new(rustls::server::Acceptor::default(), ReadAhead::new(socket))).await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(e)) => return failed(e.to_string()),
+            Err(_) => return failed(format!("no greeting within {} s", HANDSHAKE_IN.as_secs())),
+        };
+        let Some(asked) = self.residents.asked(host, greeted.client_hello().server_name()) else {
+            return failed("nobody lives in this namespace any more".to_owned());
+        };
+        Inbound { shared: self.shared.clone(), workload: asked.workload, gone: asked.gone }.handle(greeted, shaking).await;
+    }
+}
+
+impl Inbound {
+    async fn handle(&self, greeted: Greeted, shaking: OwnedSemaphorePermit) {
         let nobody = Share { workload: self.workload.number, caller: None };
         let _place = match self.shared.budget.take(nobody, DESCRIPTORS_IN) {
             Ok(place) => place,
             Err(failure) => {
-                sockets::reset(socket);
+                drop(greeted);
                 return Account::new(&self.shared.host, Point::In, &self.workload, fresh_flow_id(), None).refused(&failure);
             }
         };
         let accepted = tokio::select! {
             biased;
             () = self.gone.cancelled() => return,
-            accepted = self.shared.fair.run(nobody, self.shake_hands(socket)) => accepted,
+            accepted = self.shared.fair.run(nobody, self.shake_hands(greeted)) => accepted,
         };
         drop(shaking);
         self.shared.host.measure(Measure::Handshake { point: Point::In, ok: accepted.is_ok() });
@@ -84,12 +115,11 @@ impl Inbound {
         }
     }
 
-    async fn shake_hands(&self, socket: TcpStream) -> Result<(Tunnel, SpiffeId), String> {
-        sockets::tune(&socket).map_err(|e| e.to_string())?;
+    async fn shake_hands(&self, greeted: Greeted) -> Result<(Tunnel, SpiffeId), String> {
         let ready = ready(&self.shared.host, self.workload.service, READY_WAIT).await.map_err(|(_, detail)| detail)?;
         let config = self.shared.configs.incoming(self.workload.service, &ready.svid, &ready.bundle);
-        let shaken = timeout(HANDSHAKE_IN, TlsAcceptor::from(config).accept(ReadAhead::new(socket)));
-        let stream = shaken.await.map_err(|_| format!("no handshake within {} s", HANDSHAKE_IN.as_secs()))?.map_err(|e| e.to_string())?;
+        let shaken = timeout(HANDSHAKE_IN, greeted.into_stream(config)).await;
+        let stream = shaken.map_err(|_| format!("no handshake within {} s", HANDSHAKE_IN.as_secs()))?.map_err(|e| e.to_string())?;
         let tunnel = Tunnel::new(tokio_rustls::TlsStream::Server(stream));
         if !tunnel.speaks_weft() {
             return Err("the peer does not speak weft/1".to_owned());
@@ -166,6 +196,10 @@ impl Inbound {
         };
         let to = SocketAddr::new(own, port.target_port);
         let host = &self.shared.host;
+        let listens = host.is_listener(&self.workload, to).map_err(|e| Failure::new(Reason::UpstreamConnect, format!("{to}: {e}")))?;
+        if !listens {
+            return Err(Failure::new(Reason::UpstreamConnect, format!("{to}: nobody of this workload listens there")));
+        }
         let application = sockets::connect(host, &self.workload, to, DELIVERY_CONNECT, |socket| host.set_delivery(socket.as_fd(), &delivery)).await;
         let application = application.map_err(|e| Failure::new(Reason::UpstreamConnect, format!("{to}: {e}: does the application listen there?")))?;
         Ok((application, claim))

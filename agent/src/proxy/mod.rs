@@ -20,6 +20,7 @@ mod pool;
 mod read_ahead;
 mod ready;
 mod relay;
+mod residents;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use std::{
 pub(crate) use account::fresh_flow_id;
 pub use canary::answer_of;
 pub use host::{Bound, End, FlowRecord, Host, LocalWorkload, Measure, Point};
+pub use residents::Residents;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -48,7 +50,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weft_policy::Index;
 
-use self::{balance::Balance, budget::Budget, fair::Fair, inbound::Inbound, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
+use self::{balance::Balance, budget::Budget, fair::Fair, inbound::Door, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
 
 /// The proxy of one node. Cheap to clone.
 #[derive(Clone)]
@@ -107,13 +109,18 @@ impl Proxy {
         })
     }
 
-    /// Serves the listener that the tunnel's port of the workload is steered to.
-    pub fn serve_tunnel(&self, workload: Arc<LocalWorkload>, listener: TcpListener) -> io::Result<Serving> {
-        let inbound = Arc::new(Inbound { shared: self.shared.clone(), gone: self.shared.gone(workload.number), workload });
-        self.serve(listener, inbound.gone.clone(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, _, shaking| {
-            let inbound = inbound.clone();
-            async move { inbound.handle(socket, shaking).await }
+    /// Serves the listener that the tunnel's port of a namespace is steered to, for those who live there: see [`Self::move_in`].
+    pub fn serve_tunnel(&self, residents: Residents, listener: TcpListener) -> io::Result<Serving> {
+        let door = Arc::new(Door { shared: self.shared.clone(), residents });
+        self.serve(listener, CancellationToken::new(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, _, shaking| {
+            let door = door.clone();
+            async move { door.handle(socket, shaking).await }
         })
+    }
+
+    /// From now on tunnels may ask for this workload.
+    pub fn move_in(&self, residents: &Residents, workload: Arc<LocalWorkload>) {
+        residents.add(workload.clone(), self.shared.gone(workload.number));
     }
 
     /// Closes every live connection that `now` does not allow any more; returns how many. Call it after [`Host::index`] returns `now`.

@@ -75,8 +75,6 @@ pub struct Manager<P: Plumbing> {
     entries: Vec<Entry<P::Held>>,
     /// Refusals of the bridge.
     refused: HashMap<WorkloadUid, String>,
-    /// Who has which namespace: two paths may name one.
-    namespaces: HashMap<u64, WorkloadUid>,
     picture: watch::Sender<Arc<Picture>>,
 }
 
@@ -114,7 +112,7 @@ const RETRY: Duration = Duration::from_secs(1);
 impl<P: Plumbing> Manager<P> {
     pub fn new(plumbing: P) -> (Self, watch::Receiver<Arc<Picture>>) {
         let (picture, seen) = watch::channel(Arc::default());
-        (Self { plumbing, entries: Vec::new(), refused: HashMap::new(), namespaces: HashMap::new(), picture }, seen)
+        (Self { plumbing, entries: Vec::new(), refused: HashMap::new(), picture }, seen)
     }
 
     /// Adds a live workload, or answers for the same one again. The reply comes when it is enrolled, or at `deadline`, when it is given up.
@@ -184,6 +182,11 @@ impl<P: Plumbing> Manager<P> {
     pub fn set_refused(&mut self, refused: HashMap<WorkloadUid, String>, now: Instant) {
         self.refused = refused;
         self.step(now);
+    }
+
+    /// Where the workloads live, or are waited for.
+    pub fn cgroups(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.entries.iter().map(|e| e.spec.cgroup.as_path())
     }
 
     /// Looks at every workload once.
@@ -269,7 +272,6 @@ impl<P: Plumbing> Manager<P> {
         match self.try_enrol(&entry.spec, instance, service, now) {
             Ok(live) => {
                 info!(workload = %entry.spec.uid, service = %entry.spec.service, addresses = ?live.addresses, "enrolled");
-                self.namespaces.insert(live.cookie, entry.spec.uid.clone());
                 entry.state = State::Enrolled(live);
                 entry.problem = None;
                 entry.not_before = None;
@@ -285,10 +287,6 @@ impl<P: Plumbing> Manager<P> {
     fn try_enrol(&mut self, spec: &Spec, instance: Instance, service: ServiceId, now: Instant) -> Result<Box<Live<P::Held>>, String> {
         let mut held = self.plumbing.open(spec)?;
         let cookie = self.plumbing.cookie(&held);
-        if let Some(other) = self.namespaces.get(&cookie) {
-            // Nothing is withdrawn: what is in the kernel under this cookie is the other one's.
-            return Err(format!("its namespace is that of workload {other}: one namespace carries one workload"));
-        }
         let done = self.plumbing.addresses(&held).and_then(|a| self.plumbing.enrol(spec, &mut held, service, &a).map(|()| a));
         match done {
             Ok(addresses) => Ok(Box::new(Live { held, cookie, instance, service, addresses, looked: Some(now), read_back: true })),
@@ -343,7 +341,6 @@ impl<P: Plumbing> Manager<P> {
     fn withdraw(&mut self, entry: &mut Entry<P::Held>, why: &str) {
         if let State::Enrolled(live) = std::mem::replace(&mut entry.state, State::Unidentified) {
             info!(workload = %entry.spec.uid, service = %entry.spec.service, why, "withdrawn");
-            self.namespaces.remove(&live.cookie);
             self.plumbing.withdraw(&entry.spec, live.held);
         }
     }

@@ -255,15 +255,16 @@ fn a_failed_enrolment_is_undone_and_tried_again_later() {
 }
 
 #[test]
-fn two_paths_to_one_namespace_carry_one_workload() {
+fn several_workloads_live_in_one_namespace_and_go_one_by_one() {
     let mut b = Bench::new();
     b.place("/ns/a", 1);
     b.admit("shop/a", 5);
     b.place("/ns/b", 1);
     b.admit("shop/b", 6);
     b.manager.set_static(vec![spec(Origin::Static, "a"), spec(Origin::Static, "b")], b.now);
-    let problem = "its namespace is that of workload a: one namespace carries one workload";
-    b.check(&["enrol a as 5 at [10.0.0.2]"], &[("a", true, ""), ("b", false, problem)]);
+    b.check(&["enrol a as 5 at [10.0.0.2]", "enrol b as 6 at [10.0.0.2]"], &[("a", true, ""), ("b", true, "")]);
+    b.manager.set_static(vec![spec(Origin::Static, "b")], b.now);
+    b.check(&["withdraw a"], &[("b", true, "")]);
 }
 
 #[test]
@@ -277,8 +278,8 @@ fn the_file_replaces_all_static_workloads_and_no_live_one() {
     let _answer = b.add(spec(Origin::Live, "l"));
     b.node.0.borrow_mut().done.clear();
     let mut other = spec(Origin::Static, "b");
-    other.netns = "/ns/l".into();
+    other.cgroup = "/cg/m/l".into();
     let refused = b.manager.set_static(vec![other], b.now);
-    assert!(refused[0].contains("field netns"), "{refused:?}");
+    assert!(refused[0].contains("field cgroup"), "{refused:?}");
     b.check(&["withdraw a"], &[("l", true, "")]);
 }

@@ -7,5 +7,5 @@ mod spec;
 mod view;
 
 pub use manager::{AddError, AddReply, Instance, Manager, Plumbing};
-pub use spec::{FieldError, Origin, Places, Spec, SpecError, load_live, read_static, save_live};
+pub use spec::{FieldError, HOST_NETNS, Origin, Places, Spec, SpecError, load_live, read_static, save_live};
 pub use view::{Enrolled, Picture, Seen, View};

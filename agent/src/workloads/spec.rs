@@ -12,12 +12,16 @@ use weft_types::{NameError, ServiceRef, WorkloadUid};
 
 use crate::{files, limits, mesh::Chain};
 
+/// The agent's own namespace, which is the node's: where host-network containers and most systemd units live.
+pub const HOST_NETNS: &str = "/proc/self/ns/net";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     pub uid: WorkloadUid,
     pub service: ServiceRef,
     /// Absolute, below a managed subtree.
     pub cgroup: PathBuf,
+    /// [`HOST_NETNS`] for one that has no namespace of its own.
     pub netns: PathBuf,
     pub origin: Origin,
 }
@@ -54,10 +58,8 @@ pub enum FieldError {
     Unmanaged { path: PathBuf, managed: String },
     #[error("field cgroup: {path} {problem} the cgroup of workload {other}")]
     Overlap { path: PathBuf, problem: &'static str, other: WorkloadUid },
-    #[error("field netns: {0} is no absolute path")]
+    #[error("field netns: {0} is no absolute path; leave it out for a workload in the host's namespace")]
     Netns(PathBuf),
-    #[error("field netns: {path} is the namespace of workload {other}: one namespace carries one workload")]
-    NetnsTaken { path: PathBuf, other: WorkloadUid },
 }
 
 /// Where workloads may live.
@@ -84,6 +86,8 @@ struct RawSpec {
     uid: Option<String>,
     service: String,
     cgroup: PathBuf,
+    /// Left out, or "host": the host's.
+    #[serde(default)]
     netns: PathBuf,
 }
 
@@ -96,6 +100,8 @@ impl Spec {
             Some(uid) => uid.parse()?,
             None => uid_of(&cgroup).parse()?,
         };
+        let host = netns.as_os_str().is_empty() || netns == Path::new("host");
+        let netns = if host { Path::new(HOST_NETNS) } else { netns };
         if !netns.is_absolute() {
             return Err(FieldError::Netns(netns.to_owned()));
         }
@@ -116,9 +122,6 @@ impl Spec {
         }
         if other.cgroup.starts_with(&self.cgroup) {
             return Err(overlap("contains"));
-        }
-        if self.netns == other.netns {
-            return Err(FieldError::NetnsTaken { path: self.netns.clone(), other: other.uid.clone() });
         }
         Ok(())
     }
@@ -243,10 +246,17 @@ mod tests {
         check(&TWO.replace("weft.slice/orders", "other/orders"), "workload 1: field cgroup");
         check(&TWO.replace("shop/web", "web"), "workload 2: field service");
         check(&TWO.replace("/run/netns/w", "w"), "workload 2: field netns");
-        check(&TWO.replace("/run/netns/w", "/run/netns/o"), "workload 2: field netns");
         check(&TWO.replace("weft.slice/x/web", "weft.slice/orders/web"), "workload 2: field cgroup: /cg/node/weft.slice/orders/web lies inside");
         check(&TWO.replace("uid = \"w\"", "uid = \"orders\""), "workload 2: field uid");
         check(&TWO.replace("uid", "id"), "unknown field");
+    }
+
+    #[test]
+    fn several_may_live_in_one_namespace_and_without_one_it_is_the_hosts() {
+        assert_eq!(parse(&TWO.replace("/run/netns/w", "/run/netns/o")).unwrap()[1].netns, Path::new("/run/netns/o"));
+        for netns in ["", "netns = \"host\""] {
+            assert_eq!(parse(&TWO.replace("netns = \"/run/netns/w\"", netns)).unwrap()[1].netns, Path::new(HOST_NETNS));
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct Enrolled {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
     pub workloads: Vec<Seen>,
-    by_netns: HashMap<u64, usize>,
+    by_netns: HashMap<u64, Vec<usize>>,
 }
 
 /// The reading end; cheap to clone.
@@ -47,7 +47,10 @@ pub struct View(watch::Receiver<Arc<Picture>>);
 
 impl Picture {
     pub fn new(workloads: Vec<Seen>) -> Self {
-        let by_netns = workloads.iter().enumerate().filter_map(|(i, w)| Some((w.enrolled.as_ref()?.netns_cookie, i))).collect();
+        let mut by_netns: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (i, enrolled) in workloads.iter().enumerate().filter_map(|(i, w)| Some((i, w.enrolled.as_ref()?))) {
+            by_netns.entry(enrolled.netns_cookie).or_default().push(i);
+        }
         Self { workloads, by_netns }
     }
 
@@ -55,8 +58,22 @@ impl Picture {
         self.workloads.iter().find(|w| w.uid == *uid)
     }
 
-    pub fn by_netns(&self, cookie: u64) -> Option<&Seen> {
-        self.by_netns.get(&cookie).map(|i| &self.workloads[*i])
+    /// The workload of that service in a namespace; of several the one in that very cgroup, if it is one of them. A namespace alone says
+    /// nothing: a stranger may sit in it.
+    pub fn resident(&self, cookie: u64, service: ServiceId, cgroup: u64) -> Option<&Seen> {
+        let all = self.by_netns.get(&cookie)?.iter().map(|i| &self.workloads[*i]);
+        let mut fits = all.filter_map(|w| Some((w, w.enrolled.as_ref().filter(|e| e.service == service)?)));
+        let first = fits.next()?;
+        let exact = std::iter::once(first).chain(fits).find(|(_, e)| e.cgroup_id == cgroup);
+        Some(exact.unwrap_or(first).0)
+    }
+
+    /// The one that a namespace belongs to, if it belongs to one service.
+    pub fn sole(&self, cookie: u64) -> Option<&Seen> {
+        let all = self.by_netns.get(&cookie)?;
+        let service = |i: &usize| self.workloads[*i].enrolled.as_ref().map(|e| e.service);
+        let first = all.first()?;
+        all.iter().all(|i| service(i) == service(first)).then(|| &self.workloads[*first])
     }
 }
 

@@ -48,10 +48,6 @@ pub enum KernelError {
     Contradiction { table: &'static str, key: String },
     #[error("revision 0 stands for no snapshot and cannot be applied")]
     NoRevision,
-    #[error("network namespace {0} is the agent's own: a workload needs its own namespace to be enrolled")]
-    OwnNamespace(PathBuf),
-    #[error("network namespace {path} already belongs to service {other}: one namespace carries one identity")]
-    NamespaceTaken { path: PathBuf, other: u32 },
     #[error("address {address} is already held by another workload of this node")]
     AddressTaken { address: std::net::IpAddr },
     #[error(
@@ -60,6 +56,8 @@ pub enum KernelError {
     RawCapability { pid: u32, cgroup: PathBuf, why: String },
     #[error("network namespace {path}")]
     Netns { path: PathBuf, source: io::Error },
+    #[error("listeners of network namespace {path} cannot be read from sock_diag")]
+    SockDiag { path: PathBuf, source: io::Error },
     #[error("service id 0 is nobody and cannot be enrolled")]
     NoIdentity,
     #[error("the listener for {path}")]

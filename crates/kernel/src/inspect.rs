@@ -44,6 +44,19 @@ impl Pinned {
         [id(&t.state), id(&t.workloads), id(&t.netns), id(&t.destinations), id(&t.grants), id(&t.attestations), id(&t.local)].into_iter().collect()
     }
 
+    /// How many entries each table has that grows with workloads.
+    pub fn occupancy(&self) -> Result<Vec<(&'static str, usize)>, KernelError> {
+        let t = &self.tables;
+        Ok(vec![
+            ("WORKLOADS", t.workloads.keys()?.len()),
+            ("NETNS", t.netns.keys()?.len()),
+            ("LOCAL", t.local.keys()?.len()),
+            ("LOCAL_ADDRS", t.local_addrs.keys()?.len()),
+            ("LISTENERS", t.listeners.keys()?.len()),
+            ("LISTENING", t.listening.keys()?.len()),
+        ])
+    }
+
     /// Removes every grant, or every workload, and says how many there were. Fail-closed: it can only take away.
     pub fn empty_grants(&self) -> Result<usize, KernelError> {
         empty(&self.tables.grants)

@@ -1,7 +1,7 @@
 //! The node's kernel side as one object: opened once, it loads or adopts what is pinned and keeps it attached.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
@@ -14,9 +14,9 @@ use std::{
 
 use aya::maps::{Map, MapData, RingBuf};
 use weft_ebpf_common::{
-    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED,
-    COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, LocalAddr, LocalBackends, Netns as NetnsEntry,
-    Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
+    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
+    COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, Listen, ListenKey,
+    LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -65,6 +65,8 @@ pub struct Kernel {
     pub(crate) cgroup_root: PathBuf,
     pub(crate) base_level: u32,
     pub(crate) own_netns: u64,
+    /// Cookies of the namespaces whose program is this process's.
+    pub(crate) guarded: Mutex<HashSet<u64>>,
     pub(crate) options: NodeOptions,
     /// Cgroup id of the agent itself.
     pub(crate) exempt: u64,
@@ -98,6 +100,7 @@ pub(crate) struct Tables {
     pub(crate) owners: Table<u32, SocketOwner>,
     pub(crate) resolvers: Table<ResolverKey, u32>,
     pub(crate) listeners: Table<u64, u32>,
+    pub(crate) listening: Table<ListenKey, Listen>,
     pub(crate) counters: Table<u32, u64>,
 }
 
@@ -113,7 +116,7 @@ impl Kernel {
         if let Some(former) = &former {
             pins.carry(former)?;
         }
-        let mut object = object::open(&pins, node.base_level, 0)?;
+        let mut object = object::open(&pins, node.base_level, 0, false)?;
         let tables = Tables::open(&pins)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
         let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
@@ -123,6 +126,7 @@ impl Kernel {
             cgroup_root: options.cgroup_root.clone(),
             base_level: node.base_level,
             own_netns,
+            guarded: Mutex::default(),
             options: options.clone(),
             exempt: node.own,
             given: Given::default(),
@@ -142,12 +146,17 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// Cookie of the namespace that the agent lives in: the node's own.
+    pub fn own_netns(&self) -> u64 {
+        self.own_netns
+    }
+
     /// Puts back whatever [`Kernel::survey`] misses; what is there is swapped in place, without a gap.
     pub fn repair(&self) -> Result<(), KernelError> {
         let node = Node::check(&self.options)?;
         let _changing = self.change();
         self.set_node(&node)?;
-        let mut object = object::open(&self.pins, node.base_level, 0)?;
+        let mut object = object::open(&self.pins, node.base_level, 0, false)?;
         self.attach(&Programs::load(&mut object)?)
     }
 
@@ -169,7 +178,7 @@ impl Kernel {
         if let Some(former) = &former {
             pins.carry(former)?;
         }
-        let mut object = object::open(&pins, node.base_level, 0)?;
+        let mut object = object::open(&pins, node.base_level, 0, false)?;
         Tables::open(&pins)?.set_managed(&node.managed)?;
         let mut attached = 0;
         for spec in &GUARDS {
@@ -206,18 +215,11 @@ impl Kernel {
         list
     }
 
-    /// Those that are no single workload's.
+    /// Those of [`Self::programs`] that every workload relies on.
     pub(crate) fn node_programs(&self) -> Vec<ProgramInfo> {
-        let mut list = Vec::new();
-        for spec in &NODE_PROGRAMS {
-            list.push(self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
-        }
-        for dir in &self.options.managed {
-            for spec in &GUARDS {
-                list.push(self.cgroup_program(spec, dir, guard_link(spec, dir).ok()));
-            }
-        }
-        list
+        let node = NODE_PROGRAMS.iter().map(|spec| self.cgroup_program(spec, &self.cgroup_root, Some(spec.name.to_owned())));
+        let guards = self.options.managed.iter().flat_map(|dir| GUARDS.iter().map(|spec| self.cgroup_program(spec, dir, guard_link(spec, dir).ok())));
+        node.chain(guards).collect()
     }
 
     /// Sums over all CPUs since the tables were made. Empty when they cannot be read.
@@ -229,6 +231,7 @@ impl Kernel {
             ("lookup_passed", COUNT_LOOKUP_PASSED),
             ("egress_refused", COUNT_EGRESS_REFUSED),
             ("guard_refused", COUNT_GUARD_REFUSED),
+            ("ingress_refused", COUNT_INGRESS_REFUSED),
             ("packet_refused", COUNT_PACKET_REFUSED),
             ("packet_untold", COUNT_PACKET_UNTOLD),
         ];
@@ -332,6 +335,7 @@ impl Tables {
             owners: Table::open(pins, "OWNERS")?,
             resolvers: Table::open(pins, "RESOLVERS")?,
             listeners: Table::open(pins, "LISTENERS")?,
+            listening: Table::open(pins, "LISTENING")?,
             counters: Table::open(pins, "COUNTERS")?,
         })
     }

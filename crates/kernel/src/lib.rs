@@ -20,6 +20,8 @@ mod kernel;
 pub mod limits;
 mod links;
 pub mod listeners;
+mod listening;
+mod namespace;
 pub mod netns;
 mod object;
 mod percpu;

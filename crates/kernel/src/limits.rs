@@ -18,6 +18,14 @@ pub const NETLINK_BUFFER_BYTES: usize = 64 << 10;
 pub const NETLINK_DEADLINE: Duration = Duration::from_secs(5);
 /// Addresses of one workload; further ones are refused.
 pub const ADDRESSES_MAX: usize = 16;
+/// Listening sockets of one shared namespace that are told apart; those of further ones are nobody's, and so refused.
+pub const LISTENERS_MAX: usize = weft_ebpf_common::limits::LISTENING_MAX as usize / 2;
+/// How long the kernel may take to list the sockets of a namespace.
+pub const SOCK_DIAG_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of one answer of sock_diag.
+pub const SOCK_DIAG_BUFFER_BYTES: usize = 64 << 10;
+/// Addresses of the host that its workloads are known to speak from; to connections from further ones pods do not answer.
+pub const HOST_ADDRESSES_MAX: usize = 256;
 /// Bytes read from sock_diag at once; the kernel's messages are at most half of it.
 pub const DIAG_BUFFER_BYTES: usize = 64 << 10;
 /// Sockets that one message orders to end, each acknowledged: what the receive buffer of a netlink socket holds.

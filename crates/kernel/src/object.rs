@@ -19,11 +19,14 @@ pub(crate) struct Spec {
     pub(crate) attach_type: u32,
 }
 
+const INET_INGRESS: u32 = 0;
 const INET_EGRESS: u32 = 1;
 const SOCK_CREATE: u32 = 2;
 const SOCK_OPS: u32 = 3;
 const CONNECT4: u32 = 10;
 const CONNECT6: u32 = 11;
+const POST_BIND4: u32 = 12;
+const POST_BIND6: u32 = 13;
 const SENDMSG4: u32 = 14;
 const SENDMSG6: u32 = 15;
 const GETPEERNAME4: u32 = 29;
@@ -33,8 +36,10 @@ const LOOKUP_TYPE: u32 = 36;
 const TCX_INGRESS: u32 = 46;
 
 /// On the node's cgroup. Those that deny come last, so that a half-attached set never refuses what it could not yet attest.
-pub(crate) const NODE_PROGRAMS: [Spec; 9] = [
+pub(crate) const NODE_PROGRAMS: [Spec; 11] = [
     Spec { name: "weft_sock_create", attach_type: SOCK_CREATE },
+    Spec { name: "weft_post_bind4", attach_type: POST_BIND4 },
+    Spec { name: "weft_post_bind6", attach_type: POST_BIND6 },
     Spec { name: "weft_sockops", attach_type: SOCK_OPS },
     Spec { name: "weft_getpeername4", attach_type: GETPEERNAME4 },
     Spec { name: "weft_getpeername6", attach_type: GETPEERNAME6 },
@@ -46,13 +51,14 @@ pub(crate) const NODE_PROGRAMS: [Spec; 9] = [
 ];
 
 /// On every managed subtree.
-pub(crate) const GUARDS: [Spec; 6] = [
+pub(crate) const GUARDS: [Spec; 7] = [
     Spec { name: "guard_sock_create", attach_type: SOCK_CREATE },
     Spec { name: "guard_connect4", attach_type: CONNECT4 },
     Spec { name: "guard_connect6", attach_type: CONNECT6 },
     Spec { name: "guard_sendmsg4", attach_type: SENDMSG4 },
     Spec { name: "guard_sendmsg6", attach_type: SENDMSG6 },
     Spec { name: "guard_egress", attach_type: INET_EGRESS },
+    Spec { name: "guard_ingress", attach_type: INET_INGRESS },
 ];
 
 /// In every enrolled namespace, an instance of its own.
@@ -65,7 +71,7 @@ pub(crate) const VETH: Spec = Spec { name: "weft_veth", attach_type: TCX_INGRESS
 pub(crate) const FAMILIES: Spec = Spec { name: "weft_families", attach_type: LSM_MAC };
 
 /// Every table that all instances share; `.rodata` is each instance's own.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 20] = [
     "STATE",
     "WORKLOADS",
     "MANAGED",
@@ -84,13 +90,16 @@ const SHARED: [&str; 19] = [
     "RESOLVERS",
     "COUNTERS",
     "LISTENERS",
+    "LISTENING",
     "AYA_LOGS",
 ];
 
 /// Creates or opens the pinned tables and prepares the programs; none is in the kernel yet.
-pub(crate) fn open(pins: &Pins, base_level: u32, netns_cookie: u64) -> Result<Ebpf, KernelError> {
+pub(crate) fn open(pins: &Pins, base_level: u32, netns_cookie: u64, host: bool) -> Result<Ebpf, KernelError> {
     let mut loader = EbpfLoader::new();
     loader.override_global("BASE_LEVEL", &base_level, true).override_global("NETNS_COOKIE", &netns_cookie, true);
+    let host = u32::from(host);
+    loader.override_global("HOST", &host, true);
     for table in SHARED {
         loader.map_pin_path(table, pins.map(table));
     }

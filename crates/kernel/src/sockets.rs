@@ -2,13 +2,14 @@
 //!
 //! Whose a socket is comes from its storage and its cgroup; addresses are shown, and name destinations, as everywhere.
 
-use std::{io, mem::size_of, net::SocketAddr, os::fd::BorrowedFd, ptr};
+use std::{io, mem::size_of, net::SocketAddr, os::fd::BorrowedFd, path::Path, ptr};
 
 use weft_ebpf_common::{Attestation, CLASS_EXEMPT, PATH_CAPTURED, PROTO_TCP, PROTO_UDP, SIDE_SERVER, SocketOwner, TupleKey};
 
 use crate::{
     Kernel, KernelError,
     diag::{self, Diag, Fate, Listed},
+    listening::ids_below,
     netns::Netns,
     sys,
     table::Plain,
@@ -68,16 +69,19 @@ impl Kernel {
     /// Looks at every TCP and UDP socket of the namespace once and ends those that `ends` names.
     ///
     /// In the agent's own namespace it looks at none. Enters the namespace on the calling thread for a moment; blocks for some milliseconds, and some more for each thousand sockets.
-    pub fn end_sockets(&self, netns: &Netns, mut ends: impl FnMut(&LiveSocket) -> bool) -> Result<Ended, KernelError> {
+    /// Where others live in the namespace too, only the sockets that were made in `cgroup` are its workload's.
+    pub fn end_sockets(&self, netns: &Netns, cgroup: &Path, mut ends: impl FnMut(&LiveSocket) -> bool) -> Result<Ended, KernelError> {
         // The host's own sockets are nobody's workload.
         if netns.cookie() == self.own_netns {
             return Ok(Ended::default());
         }
         let fail = |source| KernelError::Sockets { path: netns.path().to_owned(), source };
         let mut diag = Diag::open(netns).map_err(fail)?;
+        let own = ids_below(cgroup);
+        let shared = self.tables.workloads.entries()?.iter().any(|(id, w)| w.netns == netns.cookie() && !own.contains(id));
         let mut found = Vec::new();
         self.each_socket(&mut diag, netns.cookie(), |listed, socket| {
-            if ends(&socket) {
+            if (!shared || own.contains(&listed.cgroup)) && ends(&socket) {
                 found.push((listed, socket));
             }
         })

@@ -20,6 +20,7 @@ const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
@@ -29,6 +30,18 @@ struct ElemAttr {
     pad: u32,
     key: u64,
     value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
     flags: u64,
 }
 
@@ -150,6 +163,21 @@ pub(crate) unsafe fn next_key(map: BorrowedFd<'_>, key: *const u8, next: *mut u8
     let mut attr = ElemAttr { map_fd: fd_of(map), pad: 0, key: key as u64, value: next as u64, flags: 0 };
     // SAFETY: by the contract.
     found(unsafe { bpf(MAP_GET_NEXT_KEY, &mut attr) })
+}
+
+/// Many entries by one call, from where `from` (null: the start) points to; how many, and whether there are more. `to` is where the next
+/// call goes on. Linux 5.6 for hash tables; elsewhere an error, and the caller walks.
+///
+/// # Safety
+/// `keys` and `values` must have room for `count` keys and values of the map, `from` (unless null) and `to` for a key, at least 4 bytes.
+pub(crate) unsafe fn lookup_batch(map: BorrowedFd<'_>, from: *const u8, to: *mut u8, keys: *mut u8, values: *mut u8, count: u32) -> io::Result<(u32, bool)> {
+    let mut attr =
+        BatchAttr { in_batch: from as u64, out_batch: to as u64, keys: keys as u64, values: values as u64, count, map_fd: fd_of(map), elem_flags: 0, flags: 0 };
+    // SAFETY: by the contract.
+    match found(unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) }) {
+        Ok(more) => Ok((attr.count.min(count), more)),
+        Err(e) => Err(e),
+    }
 }
 
 pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {

@@ -9,11 +9,15 @@ use std::{
 };
 
 use weft_ebpf_common::{
-    Addr, Attestation, Destination, DestinationKey, Device, External, ExternalKey, Grant, GrantKey, LocalAddr, LocalBackends, Netns, Port, PortKey,
-    ResolverKey, SocketOwner, State, TupleKey, Workload,
+    Addr, Attestation, Destination, DestinationKey, Device, External, ExternalKey, Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns, Port,
+    PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
 };
 
 use crate::{KernelError, pins::Pins, sys};
+
+/// Entries read by one call, and words that a place in a table takes.
+const BATCH_ENTRIES: usize = 4096;
+const PLACE_WORDS: usize = 16;
 
 /// Plain old data: integers only, no padding, any bytes make a value.
 ///
@@ -40,6 +44,8 @@ plain!(
     ExternalKey,
     Grant,
     GrantKey,
+    Listen,
+    ListenKey,
     LocalAddr,
     LocalBackends,
     LpmKey,
@@ -144,7 +150,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(keys)
     }
 
+    /// As [`Self::keys`], with their values.
     pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, KernelError> {
+        if let Ok(entries) = self.batches() {
+            return Ok(entries);
+        }
         let mut entries = Vec::new();
         for key in self.keys()? {
             if let Some(value) = self.get(&key)? {
@@ -152,5 +162,33 @@ impl<K: Plain, V: Plain> Table<K, V> {
             }
         }
         Ok(entries)
+    }
+
+    /// All entries, by few system calls where the kernel offers that for this kind of table.
+    fn batches(&self) -> io::Result<Vec<(K, V)>> {
+        let size = (self.max as usize).min(BATCH_ENTRIES);
+        let mut keys = vec![MaybeUninit::<K>::uninit(); size];
+        let mut values = vec![MaybeUninit::<V>::uninit(); size];
+        // Room for a place in any kind of table: a bucket's number, or a key.
+        let mut places = [[0_u64; PLACE_WORDS]; 2];
+        const { assert!(size_of::<K>() <= PLACE_WORDS * size_of::<u64>()) };
+        let mut entries = Vec::new();
+        let mut first = true;
+        loop {
+            let [from, to] = &mut places;
+            let from_ptr = if first { ptr::null() } else { from.as_ptr().cast() };
+            // SAFETY: both vectors have `size` places of the sizes that were compared when the table was opened, and a place fits a key.
+            let (count, more) =
+                unsafe { sys::lookup_batch(self.fd(), from_ptr, to.as_mut_ptr().cast(), keys.as_mut_ptr().cast(), values.as_mut_ptr().cast(), size as u32)? };
+            for (key, value) in keys.iter().zip(&values).take(count as usize) {
+                // SAFETY: the kernel has written the first `count` of each.
+                entries.push(unsafe { (key.assume_init(), value.assume_init()) });
+            }
+            if !more || entries.len() > 2 * self.max as usize {
+                return Ok(entries);
+            }
+            places.swap(0, 1);
+            first = false;
+        }
     }
 }

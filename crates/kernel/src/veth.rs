@@ -23,6 +23,8 @@ use crate::{
     workloads::Enrolment,
 };
 
+/// Why the packets of such a workload are not judged.
+const HOST: &str = "it lives in the host's namespace";
 /// Bit of CAP_NET_RAW in capability sets.
 const CAP_NET_RAW: u32 = 13;
 
@@ -55,6 +57,11 @@ impl Kernel {
     /// Stands at every way out of the namespace. The device's entry comes first: the program refuses a device that it does not know.
     pub(crate) fn watch(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
         let cookie = e.netns.cookie();
+        if cookie == self.own_netns {
+            // What the host itself sends is no workload's veth's business, and who is root there needs no packet socket.
+            self.veths.lock().unwrap_or_else(PoisonError::into_inner).insert(cookie, Err(HOST.to_owned()));
+            return Ok(());
+        }
         let ends = ends(e.netns).map_err(|source| KernelError::Netns { path: e.netns.path().to_owned(), source })?;
         let found = match ends {
             Err(why) => Err(why),
@@ -83,6 +90,9 @@ impl Kernel {
 
     /// What is missing of what [`Self::watch`] did, looking anew at the namespace's interfaces.
     pub(crate) fn watched(&self, e: &Enrolment<'_>) -> Result<(), String> {
+        if e.netns.cookie() == self.own_netns {
+            return Ok(());
+        }
         match ends(e.netns).map_err(|err| format!("network namespace {}: interfaces: {err}", e.netns.path().display()))? {
             Ok(ends) => ends.iter().try_for_each(|end| {
                 if !self.holds(end).map_err(|err| err.to_string())? {

@@ -9,18 +9,16 @@ use std::{
     net::IpAddr,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
+    sync::PoisonError,
 };
 
-use weft_ebpf_common::{
-    Addr, LocalAddr, LocalBackend, LocalBackends, Netns as NetnsEntry, Workload,
-    limits::{LEVELS_MAX, LOCAL_BACKENDS_MAX},
-};
+use weft_ebpf_common::{Addr, LocalAddr, LocalBackend, Workload, limits::LEVELS_MAX};
 use weft_types::ServiceId;
 
 use crate::{
     Kernel, KernelError, Survey, cgroup,
     kernel::bounded,
-    limits::ADDRESSES_MAX,
+    limits::{ADDRESSES_MAX, HOST_ADDRESSES_MAX},
     links::{self, Target},
     netns::Netns,
     object::{self, LOOKUP},
@@ -44,6 +42,7 @@ pub struct Enrolment<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Listeners<'a> {
     pub capture: BorrowedFd<'a>,
+    /// One for the namespace, whoever lives in it.
     pub tunnel: BorrowedFd<'a>,
 }
 
@@ -52,16 +51,12 @@ impl Enrolment<'_> {
         self.addresses.iter().find(|ip| ip.is_ipv4() == v4).map_or(Addr::UNSPECIFIED, |ip| (*ip).into())
     }
 
-    fn backend(&self) -> LocalBackend {
-        LocalBackend { netns: self.netns.cookie(), v4: self.own(true), v6: self.own(false) }
+    fn workload(&self, capture_port: u16) -> Workload {
+        Workload { identity: self.identity.0, workload: self.number, netns: self.netns.cookie(), capture_port, pad: [0; 6] }
     }
 
-    fn local_addr(&self) -> LocalAddr {
-        LocalAddr { netns: self.netns.cookie(), service: self.identity.0, pad: 0 }
-    }
-
-    fn workload(&self) -> Workload {
-        Workload { identity: self.identity.0, workload: self.number, netns: self.netns.cookie() }
+    fn is(&self, w: &Workload) -> bool {
+        *w == self.workload(w.capture_port)
     }
 }
 
@@ -82,25 +77,20 @@ impl Kernel {
         }
         let door = lookup_link(cookie);
         let closed = links::is_attached(&self.pins, &door, &Target::of(e.netns)) && !self.given.was_replaced(&self.pins, &door);
-        let mut instance = object::open(&self.pins, self.base_level, cookie)?;
-        let program = object::load(&mut instance, &LOOKUP)?;
-        self.lookup(e.netns, program)?;
+        self.guard_namespace(e)?;
         self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;
-        let entry = NetnsEntry { identity: e.identity.0, workload: e.number, capture_port, pad: [0; 6], own_v4: e.own(true), own_v6: e.own(false) };
-        t.netns.put(&cookie, &entry)?;
-        for ip in &e.addresses {
-            t.local_addrs.put(&(*ip).into(), &e.local_addr())?;
-        }
-        self.add_backend(e)?;
+        self.take_addresses(e)?;
+        self.settle(cookie, Some(&e.workload(capture_port)), (e.own(true), e.own(false)))?;
         Ok(!known || !closed)
     }
 
     /// Lets the workload's cgroup talk as its identity: the last step.
-    pub fn allow(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+    pub fn allow(&self, e: &Enrolment<'_>, listeners: Listeners<'_>) -> Result<(), KernelError> {
+        let capture_port = port_of(listeners.capture).map_err(|source| KernelError::Listener { path: e.netns.path().to_owned(), source })?;
         let _changing = self.change();
         let cgroup = self.check_enrolment(e)?;
-        self.tables.workloads.put(&cgroup, &e.workload())?;
+        self.tables.workloads.put(&cgroup, &e.workload(capture_port))?;
         if !self.is_managed(&e.cgroup) {
             self.tables.managed.remove(&cgroup)?;
         }
@@ -115,7 +105,7 @@ impl Kernel {
         for id in cgroups {
             self.tables.workloads.remove(&id)?;
         }
-        self.release_namespace(e.netns.cookie())
+        self.moved_out(e.netns.cookie(), e.identity.0)
     }
 
     /// Withdraws every workload that is not among `keep`: what an earlier agent enrolled and this one does not know. Returns how many.
@@ -123,16 +113,16 @@ impl Kernel {
         let _changing = self.change();
         let mut gone = 0;
         for (id, w) in self.tables.workloads.entries()? {
-            if !keep.iter().any(|e| e.workload() == w && cgroup::id(&e.cgroup).is_ok_and(|own| own == id)) {
+            if !keep.iter().any(|e| e.is(&w) && cgroup::id(&e.cgroup).is_ok_and(|own| own == id)) {
                 self.tables.workloads.remove(&id)?;
-                self.release_namespace(w.netns)?;
+                self.moved_out(w.netns, w.identity)?;
                 gone += 1;
             }
         }
         // Namespaces whose workload entry was lost in between.
         for cookie in self.tables.netns.keys()? {
             if !keep.iter().any(|e| e.netns.cookie() == cookie) {
-                self.release_namespace(cookie)?;
+                self.settle(cookie, None, Default::default())?;
             }
         }
         Ok(gone)
@@ -149,24 +139,26 @@ impl Kernel {
         if !survey.listeners.contains(&cookie) {
             return Err("the tunnel listener is not in LISTENERS".to_owned());
         }
+        let flags = self.flags(cookie, &self.residents(cookie).map_err(text)?);
+        let vouches_for = if flags == 0 { e.identity.0 } else { 0 };
         match t.netns.get(&cookie).map_err(text)? {
-            Some(n) if n.identity == e.identity.0 && n.capture_port != 0 => {}
-            Some(n) => return Err(format!("NETNS holds service {} and capture port {}", n.identity, n.capture_port)),
+            Some(n) if n.identity == vouches_for && n.flags == flags && (n.capture_port != 0) == (flags == 0) => {}
+            Some(n) => return Err(format!("NETNS holds service {}, flags {} and capture port {}", n.identity, n.flags, n.capture_port)),
             None => return Err("the namespace is not in NETNS".to_owned()),
         }
+        let held = LocalAddr { netns: cookie, service: vouches_for, flags: flags.into() };
         for ip in &e.addresses {
-            if t.local_addrs.get(&(*ip).into()).map_err(text)? != Some(e.local_addr()) {
+            if t.local_addrs.get(&(*ip).into()).map_err(text)? != Some(held) {
                 return Err(format!("address {ip} is not in LOCAL_ADDRS"));
             }
         }
-        let backends = t.local.get(&e.identity.0).map_err(text)?.map(|local| list(&local)).unwrap_or_default();
-        if backends.len() < LOCAL_BACKENDS_MAX && !backends.contains(&e.backend()) {
+        if !self.has_backend(e.identity.0, LocalBackend { netns: cookie, v4: e.own(true), v6: e.own(false) }).map_err(text)? {
             return Err(format!("it is not among the endpoints of service {} in LOCAL", e.identity));
         }
         self.watched(e)?;
         let cgroup = cgroup::id(&e.cgroup).map_err(|err| format!("cgroup {}: {err}", e.cgroup.display()))?;
         match t.workloads.get(&cgroup).map_err(text)? {
-            Some(w) if w == e.workload() => {}
+            Some(w) if e.is(&w) && w.capture_port != 0 => {}
             Some(w) => return Err(format!("WORKLOADS holds service {} for cgroup {}", w.identity, e.cgroup.display())),
             None => return Err(format!("cgroup {} is not in WORKLOADS", e.cgroup.display())),
         }
@@ -191,14 +183,6 @@ impl Kernel {
             Some(_) => {}
         }
         let cookie = e.netns.cookie();
-        if cookie == self.own_netns {
-            return Err(KernelError::OwnNamespace(e.netns.path().to_owned()));
-        }
-        if let Some(n) = self.tables.netns.get(&cookie)?
-            && n.identity != e.identity.0
-        {
-            return Err(KernelError::NamespaceTaken { path: e.netns.path().to_owned(), other: n.identity });
-        }
         for ip in &e.addresses {
             if let Some(held) = self.tables.local_addrs.get(&(*ip).into())?
                 && held.netns != cookie
@@ -210,49 +194,44 @@ impl Kernel {
         Ok(id)
     }
 
-    /// Whether an enrolled namespace still exists: its link loses its target with it.
-    fn is_alive(&self, cookie: u64) -> Result<bool, KernelError> {
-        Ok(self.tables.netns.get(&cookie)?.is_some() && links::info(&self.pins, &lookup_link(cookie)).is_some_and(|i| i.netns_inode() != 0))
-    }
-
-    /// Beyond [`LOCAL_BACKENDS_MAX`] an endpoint is reached by its own address only.
-    fn add_backend(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
-        let mut local = self.tables.local.get(&e.identity.0)?.unwrap_or_default();
-        let held = list(&local);
-        let mut backends: Vec<_> = held.into_iter().filter(|b| b.netns != e.netns.cookie()).collect();
-        backends.push(e.backend());
-        set(&mut local, &backends);
-        self.tables.local.put(&e.identity.0, &local)
-    }
-
-    fn remove_backend(&self, service: u32, cookie: u64) -> Result<(), KernelError> {
-        let Some(mut local) = self.tables.local.get(&service)? else { return Ok(()) };
-        let backends: Vec<_> = list(&local).into_iter().filter(|b| b.netns != cookie).collect();
-        if backends.is_empty() {
-            return self.tables.local.remove(&service).map(drop);
-        }
-        set(&mut local, &backends);
-        self.tables.local.put(&service, &local)
-    }
-
-    /// Removes a namespace once no workload lives in it.
-    fn release_namespace(&self, cookie: u64) -> Result<(), KernelError> {
-        let t = &self.tables;
-        if t.workloads.entries()?.iter().any(|(_, w)| w.netns == cookie) {
+    /// Attaches the namespace's `sk_lookup` program, this build's: what an earlier agent attached is swapped once.
+    fn guard_namespace(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+        let cookie = e.netns.cookie();
+        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        if guarded.contains(&cookie) && self.given.holds(&self.pins, &lookup_link(cookie), &Target::of(e.netns)) {
             return Ok(());
         }
-        if let Some(n) = t.netns.get(&cookie)? {
-            self.remove_backend(n.identity, cookie)?;
+        let mut instance = object::open(&self.pins, self.base_level, cookie, cookie == self.own_netns)?;
+        let program = object::load(&mut instance, &LOOKUP)?;
+        self.lookup(e.netns, program)?;
+        guarded.insert(cookie);
+        Ok(())
+    }
+
+    /// Makes the namespace's addresses known as these, and no others: one that it has given up is free for somebody else.
+    fn take_addresses(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+        let (t, cookie) = (&self.tables, e.netns.cookie());
+        let mut wanted: Vec<Addr> = e.addresses.iter().map(|ip| (*ip).into()).collect();
+        if cookie == self.own_netns {
+            // What the host is reached at is what it says; what it speaks from is any of its addresses.
+            let all = e.netns.addresses().map_err(|source| KernelError::Netns { path: e.netns.path().to_owned(), source })?;
+            wanted.extend(all.into_iter().take(HOST_ADDRESSES_MAX).map(Addr::from));
         }
         for (addr, held) in t.local_addrs.entries()? {
-            if held.netns == cookie {
+            if held.netns == cookie && !wanted.contains(&addr) {
                 t.local_addrs.remove(&addr)?;
             }
         }
-        t.netns.remove(&cookie)?;
-        t.listeners.remove(&cookie)?;
-        self.unwatch(cookie)?;
-        self.drop_lookup(cookie)
+        // Whose they are, [`Self::settle`] writes.
+        wanted.iter().try_for_each(|addr| match t.local_addrs.get(addr)? {
+            Some(held) if held.netns == cookie => Ok(()),
+            _ => t.local_addrs.put(addr, &LocalAddr { netns: cookie, service: 0, flags: 0 }),
+        })
+    }
+
+    /// Whether an enrolled namespace still exists: its link loses its target with it.
+    fn is_alive(&self, cookie: u64) -> Result<bool, KernelError> {
+        Ok(self.tables.netns.get(&cookie)?.is_some() && links::info(&self.pins, &lookup_link(cookie)).is_some_and(|i| i.netns_inode() != 0))
     }
 }
 
@@ -261,37 +240,11 @@ fn port_of(listener: BorrowedFd<'_>) -> io::Result<u16> {
     addr.as_socket().map(|a| a.port()).filter(|p| *p != 0).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "has no TCP port"))
 }
 
-fn list(local: &LocalBackends) -> Vec<LocalBackend> {
-    local.backends.iter().take(local.count as usize).copied().collect()
-}
-
-fn set(local: &mut LocalBackends, backends: &[LocalBackend]) {
-    *local = LocalBackends::default();
-    for (place, backend) in local.backends.iter_mut().zip(backends) {
-        *place = *backend;
-    }
-    local.count = backends.len().min(LOCAL_BACKENDS_MAX) as u32;
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
-
-    fn backend(netns: u64) -> LocalBackend {
-        LocalBackend { netns, ..LocalBackend::default() }
-    }
-
-    #[test]
-    fn backends_are_bounded_and_leave_no_rest() {
-        let mut local = LocalBackends::default();
-        set(&mut local, &(1..=10).map(backend).collect::<Vec<_>>());
-        assert_eq!(local.count as usize, LOCAL_BACKENDS_MAX);
-        set(&mut local, &[backend(3)]);
-        assert_eq!(list(&local), [backend(3)]);
-        assert_eq!(local.backends[1], LocalBackend::default());
-    }
 
     #[test]
     fn a_listener_tells_its_port() {

@@ -6,7 +6,7 @@
 use crate::{addr::Addr, limits::LOCAL_BACKENDS_MAX};
 
 /// Version of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Tables that hold what nobody could fill again, since it happened: handshakes under way and what is known of sockets. Each with the version that
 /// last changed its layout: programs of two ABI versions share the tables on which they agree.
@@ -49,21 +49,55 @@ pub struct Workload {
     pub workload: u32,
     /// Cookie of the workload's network namespace.
     pub netns: u64,
+    /// Port of the agent's listener for what this workload dials, in that namespace.
+    pub capture_port: u16,
+    pub pad: [u8; 6],
 }
 
 /// `NETNS[namespace cookie]`: an enrolled namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Netns {
+    /// Identity of everybody in it; 0 where several live side by side ([`NETNS_SHARED`]).
     pub identity: u32,
     pub workload: u32,
-    /// Port of the agent's listener for captured connections inside this namespace; 0 while there is none (then capture denies).
+    /// Port of a listener for captured connections inside this namespace, for a socket whose task is no workload of it; 0: there is none.
     pub capture_port: u16,
-    pub pad: [u8; 6],
+    /// `NETNS_*`.
+    pub flags: u16,
+    pub pad: [u8; 4],
     /// The namespace's own addresses, bound on captured sockets so that `getsockname` stays true; unspecified when absent.
     pub own_v4: Addr,
     pub own_v6: Addr,
 }
+
+/// Several identities live in it, so the namespace says nothing of who somebody is: callers are known by their cgroup, listeners by theirs.
+pub const NETNS_SHARED: u16 = 1;
+/// The host's own: there are processes in it that are none of the mesh's business. Always shared.
+pub const NETNS_HOST: u16 = 2;
+
+/// Key of `LISTENING`: a TCP port that a workload has bound in a shared namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ListenKey {
+    pub netns: u64,
+    /// Unspecified: on every address, of either family.
+    pub addr: Addr,
+    pub port: u16,
+    pub pad: [u8; 6],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// Whose it is, or [`LISTEN_DISPUTED`].
+    pub identity: u32,
+    pub pad: u32,
+    /// `bpf_ktime_get_ns` of the bind.
+    pub since_ns: u64,
+}
+/// Two identities have bound it, so it is nobody's.
+pub const LISTEN_DISPUTED: u32 = u32::MAX;
 
 /// Key of `DESTINATIONS`: a virtual IP or an endpoint's address.
 #[repr(C)]
@@ -146,7 +180,8 @@ pub const GRANT_NEEDS_L7: u32 = 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalBackends {
     pub count: u32,
-    pub pad: u32,
+    /// Bit n: backend n lives in a shared namespace, where the address alone does not say who listens.
+    pub shared: u32,
     pub backends: [LocalBackend; LOCAL_BACKENDS_MAX],
 }
 
@@ -164,8 +199,10 @@ pub struct LocalBackend {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalAddr {
     pub netns: u64,
+    /// 0 in a shared namespace.
     pub service: u32,
-    pub pad: u32,
+    /// The namespace's `NETNS_*`.
+    pub flags: u32,
 }
 
 /// `DEVICES[interface index]`: the host's end of an enrolled workload's veth. What it carries is the workload's, whatever it says of itself.
@@ -351,7 +388,9 @@ pub const COUNT_GUARD_REFUSED: u32 = 5;
 /// Frames refused at a workload's veth, and how many of those no event tells of.
 pub const COUNT_PACKET_REFUSED: u32 = 6;
 pub const COUNT_PACKET_UNTOLD: u32 = 7;
-pub const COUNTERS: u32 = 8;
+/// A packet to a workload in a shared namespace that belongs to no judged connection.
+pub const COUNT_INGRESS_REFUSED: u32 = 8;
+pub const COUNTERS: u32 = 16;
 
 /// The tunnel's port on every workload's address.
 pub const TUNNEL_PORT: u16 = 15008;
@@ -381,8 +420,10 @@ pub mod sealed {
 layout! {
     Addr = 16,
     State = 32,
-    Workload = 16,
+    Workload = 24,
     Netns = 48,
+    ListenKey = 32,
+    Listen = 16,
     DestinationKey = 20,
     Destination = 8,
     ExternalKey = 20,

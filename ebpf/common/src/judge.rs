@@ -11,12 +11,18 @@ pub struct Signs {
     pub exempt: bool,
     /// Identity of the task's workload; 0: none.
     pub task: u32,
+    /// Cookie of the namespace that the task's workload was enrolled in.
+    pub home: u64,
+    /// Port of the agent's listener for the task's workload, in `home`.
+    pub capture_port: u16,
     /// The task lies in a managed subtree.
     pub managed: bool,
     /// Who created the socket.
     pub owner: SocketOwner,
-    /// Identity of the network namespace; 0: not enrolled.
+    /// Identity of the network namespace; 0: not enrolled, or several live in it.
     pub netns: u32,
+    /// Only workloads have business in this namespace: it is enrolled and not the host's.
+    pub closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +50,9 @@ pub fn classify(s: &Signs) -> Class {
         }
         identity = s.owner.identity;
     }
-    if s.netns != 0 {
-        if identity != 0 && identity != s.netns {
-            return Class::Mixed;
-        }
-        identity = s.netns;
+    // A namespace gives nobody an identity: who sits in one without being its workload has none of his own and borrows none.
+    if (s.closed && identity == 0) || (s.netns != 0 && identity != s.netns) {
+        return Class::Mixed;
     }
     if identity == 0 { Class::Unmanaged } else { Class::Enrolled(identity) }
 }
@@ -93,12 +97,9 @@ pub fn judge<T: Tables>(tables: &T, source: u32, addr: &Addr, port: u16, proto: 
     if let Some(d) = tables.destination(addr) {
         j.kind = d.kind;
         j.service = d.service;
-        let Some(p) = tables.port(d.service, d.kind, port, proto) else {
-            j.reason = REASON_UNKNOWN_PORT as u32;
+        if !declared(tables, &mut j, port, proto) {
             return j;
-        };
-        j.service_port = p.service_port;
-        j.target_port = p.target_port;
+        }
         if d.service == source {
             j.reason = REASON_LOCAL as u32;
             return j;
@@ -110,6 +111,39 @@ pub fn judge<T: Tables>(tables: &T, source: u32, addr: &Addr, port: u16, proto: 
         j.reason = REASON_UNKNOWN_DESTINATION as u32;
         return j;
     }
+    granted(tables, &mut j, source, proto);
+    j
+}
+
+/// The verdict where an address is shared, so that only the listener says whose it is: `listener` is its service. A service may always
+/// speak with itself there, also on a port that it does not declare.
+#[inline(always)]
+pub fn judge_listener<T: Tables>(tables: &T, source: u32, listener: u32, port: u16, proto: u8) -> Judgement {
+    let mut j = Judgement { service_port: port, target_port: port, service: listener, kind: DEST_ENDPOINT, ..Judgement::default() };
+    if listener == source {
+        j.reason = REASON_LOCAL as u32;
+    } else if listener == 0 || listener == LISTEN_DISPUTED {
+        j = Judgement { reason: REASON_UNKNOWN_DESTINATION as u32, service_port: port, target_port: port, ..Judgement::default() };
+    } else if declared(tables, &mut j, port, proto) {
+        granted(tables, &mut j, source, proto);
+    }
+    j
+}
+
+/// Fills in the ports; false: there is no such port.
+#[inline(always)]
+fn declared<T: Tables>(tables: &T, j: &mut Judgement, port: u16, proto: u8) -> bool {
+    let Some(p) = tables.port(j.service, j.kind, port, proto) else {
+        j.reason = REASON_UNKNOWN_PORT as u32;
+        return false;
+    };
+    j.service_port = p.service_port;
+    j.target_port = p.target_port;
+    true
+}
+
+#[inline(always)]
+fn granted<T: Tables>(tables: &T, j: &mut Judgement, source: u32, proto: u8) {
     j.reason = match tables.grant(source, j.service, j.service_port, proto) {
         None => REASON_NO_GRANT as u32,
         Some(g) => {
@@ -117,7 +151,6 @@ pub fn judge<T: Tables>(tables: &T, source: u32, addr: &Addr, port: u16, proto: 
             if g.flags & GRANT_NEEDS_L7 != 0 { REASON_NEEDS_L7 as u32 } else { REASON_GRANT as u32 }
         }
     };
-    j
 }
 
 #[cfg(test)]
@@ -125,7 +158,16 @@ mod tests {
     extern crate std;
     use super::*;
 
-    const ENROLLED: Signs = Signs { exempt: false, task: 7, managed: true, owner: SocketOwner { identity: 7, class: CLASS_ENROLLED }, netns: 7 };
+    const ENROLLED: Signs = Signs {
+        exempt: false,
+        task: 7,
+        home: 1,
+        capture_port: 9,
+        managed: true,
+        owner: SocketOwner { identity: 7, class: CLASS_ENROLLED },
+        netns: 7,
+        closed: true,
+    };
 
     #[test]
     fn the_stricter_sign_holds() {
@@ -136,7 +178,11 @@ mod tests {
         check(Signs { managed: true, ..Signs::default() }, Class::Unidentified);
         check(Signs { task: 0, ..ENROLLED }, Class::Unidentified);
         check(Signs { task: 0, managed: false, ..ENROLLED }, Class::Enrolled(7));
-        check(Signs { netns: 7, ..Signs::default() }, Class::Enrolled(7));
+        // A foreign process in a workload's namespace, in one that several share, and on the host.
+        check(Signs { netns: 7, closed: true, ..Signs::default() }, Class::Mixed);
+        check(Signs { closed: true, ..Signs::default() }, Class::Mixed);
+        check(Signs { netns: 0, closed: false, owner: SocketOwner { identity: 0, class: CLASS_UNMANAGED }, ..ENROLLED }, Class::Enrolled(7));
+        check(Signs { netns: 0, ..ENROLLED }, Class::Enrolled(7));
         check(Signs { netns: 8, ..ENROLLED }, Class::Mixed);
         check(Signs { owner: SocketOwner { identity: 8, class: CLASS_ENROLLED }, ..ENROLLED }, Class::Mixed);
         check(Signs { owner: SocketOwner { identity: 0, class: CLASS_UNIDENTIFIED }, ..Signs::default() }, Class::Unidentified);
@@ -191,5 +237,19 @@ mod tests {
         check(1, ip(3), TUNNEL_PORT, REASON_TUNNEL_PORT);
         check(2, ip(1), 80, REASON_LOCAL);
         assert_eq!(judge(&Small, 1, &ip(1), 80, PROTO_UDP).reason, u32::from(REASON_UNKNOWN_PORT));
+    }
+
+    #[test]
+    fn on_a_shared_address_the_listener_decides() {
+        let check = |source, listener, port, reason| {
+            assert_eq!(judge_listener(&Small, source, listener, port, PROTO_TCP).reason, u32::from(reason), "{source} → {listener}:{port}");
+        };
+        check(1, 2, 8080, REASON_GRANT);
+        check(4, 2, 8080, REASON_NO_GRANT);
+        check(3, 2, 8080, REASON_NEEDS_L7);
+        check(1, 2, 80, REASON_UNKNOWN_PORT);
+        check(1, 1, 9, REASON_LOCAL);
+        check(1, 0, 8080, REASON_UNKNOWN_DESTINATION);
+        check(1, LISTEN_DISPUTED, 8080, REASON_UNKNOWN_DESTINATION);
     }
 }

@@ -18,6 +18,8 @@ pub const LOCAL_MAX: u32 = 4096;
 pub const LOCAL_BACKENDS_MAX: usize = 8;
 /// Connections whose handshake is under way. A full table refuses: the destination finds no record and resets.
 pub const ATTESTATIONS_MAX: u32 = 65_536;
+/// TCP ports that workloads have bound in shared namespaces. At the bound a bind is refused.
+pub const LISTENING_MAX: u32 = 16_384;
 /// Resolvers that enrolled workloads may ask.
 pub const RESOLVERS_MAX: u32 = 64;
 /// Bytes of the flow event ring. A full ring loses events, counts them, and opens nothing.

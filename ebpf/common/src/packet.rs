@@ -118,11 +118,16 @@ fn judge_tcp<N: Node>(node: &N, identity: u32, f: &Frame) -> Judgement {
     if f.port == TUNNEL_PORT || f.source_port == TUNNEL_PORT {
         // What goes on is the proxies' business, which follow the policy; what begins goes to a workload of the mesh.
         let known = f.port == TUNNEL_PORT && matches!(node.destination(&f.to), Some(d) if d.kind == DEST_ENDPOINT);
-        if known || (f.kind == Kind::Tcp && node.connected(f)) {
+        // An address of several services is no endpoint's alone; nobody but the agent has a socket that dials this port.
+        if known || ((f.kind == Kind::Tcp || f.port == TUNNEL_PORT) && node.connected(f)) {
             return because(REASON_GRANT, f);
         }
     }
     let here = node.local(&f.to);
+    // Where several identities share an address it does not say whose the frame is; that the connection was judged at its socket does.
+    if identity == 0 || matches!(&here, Some(l) if l.flags & u32::from(NETNS_SHARED) != 0) {
+        return because(if node.connected(f) { REASON_GRANT } else { REASON_NO_GRANT }, f);
+    }
     if let Some(client) = &here
         && f.kind == Kind::Tcp
         && is_answer(node, identity, client.service, f)

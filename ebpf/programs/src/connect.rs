@@ -14,12 +14,13 @@ use aya_ebpf::{
 use weft_ebpf_common::{
     abi::*,
     addr::Addr,
-    judge::{Class, Judgement, judge},
+    judge::{Class, Judgement, judge, judge_listener},
 };
 
 use crate::{
     ctx::{user_ip6, write_ip6},
     emit::{self, Seen},
+    listen,
     maps::{self, LOCAL, LOCAL_ADDRS, RESOLVERS, Slot},
     who,
 };
@@ -61,7 +62,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     let (sk, proto, port) = unsafe { ((*sa).__bindgen_anon_1.sk, (*sa).protocol as u8, u16::from_be((*sa).user_port as u16)) };
     // SAFETY: the helper takes this hook's context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    let (class, netns) = who::caller(sk, cookie);
+    let (class, netns, capture_port) = who::caller_in(sk, cookie);
     let (slot, revision) = who::generation();
     let mut seen = Seen { flow: 0, netns: cookie, source: 0, revision, addr: &dialled, port, proto, path: 0, with_task: true };
     let source = match class {
@@ -79,20 +80,28 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         return refuse(&mut seen, REASON_PROTOCOL);
     }
     let Some(netns) = netns else { return refuse(&mut seen, REASON_NO_CAPTURE) };
+    let shared = netns.flags & NETNS_SHARED != 0;
+    let loopback = dialled.is_loopback() || dialled.is_unspecified();
     let canary = port == CANARY_PORT && (dialled == CANARY_V4 || dialled == CANARY_V6);
-    if dialled.is_loopback() || dialled.is_unspecified() {
+    if loopback && !shared {
         return PASS;
     }
     let mut j = Judgement { service_port: port, target_port: port, ..Judgement::default() };
-    let way = if port != TUNNEL_PORT && (dialled == netns.own_v4 || dialled == netns.own_v6) {
+    let way = if shared && port != TUNNEL_PORT && !is_resolver(&dialled, port) && (loopback || is_held(&dialled, cookie)) {
+        j = judge_listener(&Slot(slot), source, listen::listener(cookie, &there(&dialled), port), port, proto);
+        if !j.allows() {
+            return refuse_judged(&mut seen, &j);
+        }
+        Way { path: PATH_LOCAL, netns: cookie, to: dialled, port }
+    } else if port != TUNNEL_PORT && (dialled == netns.own_v4 || dialled == netns.own_v6) {
         j.reason = u32::from(REASON_LOCAL);
         Way { path: PATH_LOCAL, netns: cookie, to: dialled, port }
     } else if is_resolver(&dialled, port) {
         j.reason = u32::from(REASON_RESOLVER);
         Way { path: PATH_RESOLVER, netns: 0, to: dialled, port }
-    } else if canary && netns.capture_port != 0 {
+    } else if canary && capture_port != 0 {
         j.reason = u32::from(REASON_LOCAL);
-        captured(&dialled, cookie, netns)
+        captured(&dialled, cookie, capture_port)
     } else {
         if revision == 0 {
             return refuse(&mut seen, REASON_NO_SNAPSHOT);
@@ -101,7 +110,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         if !j.allows() {
             return refuse_judged(&mut seen, &j);
         }
-        match way(&j, &dialled, cookie, netns) {
+        match way(&j, &dialled, cookie, capture_port) {
             Some(w) => w,
             None => return refuse(&mut seen, REASON_NO_CAPTURE),
         }
@@ -141,7 +150,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
 
 /// Same node if this agent holds an endpoint of the dialled family, else the agent's listener in the caller's namespace.
 #[inline(always)]
-fn way(j: &Judgement, dialled: &Addr, cookie: u64, netns: &Netns) -> Option<Way> {
+fn way(j: &Judgement, dialled: &Addr, cookie: u64, capture_port: u16) -> Option<Way> {
     if j.kind == DEST_EXTERNAL {
         return Some(Way { path: PATH_INTERFACE, netns: 0, to: *dialled, port: j.target_port });
     }
@@ -149,30 +158,30 @@ fn way(j: &Judgement, dialled: &Addr, cookie: u64, netns: &Netns) -> Option<Way>
         // Only where the agent's observation and the snapshot agree on whose address it is; else the tunnel asks for the identity.
         // SAFETY: the value is copied at once.
         if let Some(l) = unsafe { LOCAL_ADDRS.get(dialled) }
-            && l.service == j.service
+            && (l.service == j.service || (l.flags & u32::from(NETNS_SHARED) != 0 && listen::listener(l.netns, dialled, j.target_port) == j.service))
         {
             return Some(Way { path: PATH_SAME_NODE, netns: l.netns, to: *dialled, port: j.target_port });
         }
-    } else if let Some(b) = local_backend(j.service, dialled.is_v4()) {
+    } else if let Some(b) = local_backend(j, dialled.is_v4()) {
         return Some(Way { path: PATH_SAME_NODE, netns: b.netns, to: if dialled.is_v4() { b.v4 } else { b.v6 }, port: j.target_port });
     }
-    if netns.capture_port == 0 {
+    if capture_port == 0 {
         return None;
     }
-    Some(captured(dialled, cookie, netns))
+    Some(captured(dialled, cookie, capture_port))
 }
 
 /// To the agent's listener in the caller's namespace, whose port must be known.
 #[inline(always)]
-fn captured(dialled: &Addr, cookie: u64, netns: &Netns) -> Way {
+fn captured(dialled: &Addr, cookie: u64, capture_port: u16) -> Way {
     let to = if dialled.is_v4() { LOOPBACK_V4 } else { LOOPBACK_V6 };
-    Way { path: PATH_CAPTURED, netns: cookie, to, port: netns.capture_port }
+    Way { path: PATH_CAPTURED, netns: cookie, to, port: capture_port }
 }
 
 #[inline(always)]
-fn local_backend(service: u32, v4: bool) -> Option<&'static LocalBackend> {
+fn local_backend(j: &Judgement, v4: bool) -> Option<&'static LocalBackend> {
     // SAFETY: entries are replaced whole; read within this run.
-    let local = unsafe { LOCAL.get(&service) }?;
+    let local = unsafe { LOCAL.get(&j.service) }?;
     let count = local.count;
     if count == 0 {
         return None;
@@ -180,8 +189,28 @@ fn local_backend(service: u32, v4: bool) -> Option<&'static LocalBackend> {
     // SAFETY: helper without preconditions.
     let pick = unsafe { bpf_get_prandom_u32() } % count;
     let backend = local.backends.get((pick & 7) as usize)?;
-    let has = if v4 { !backend.v4.is_unspecified() } else { !backend.v6.is_unspecified() };
-    has.then_some(backend)
+    let addr = if v4 { &backend.v4 } else { &backend.v6 };
+    if addr.is_unspecified() || (local.shared >> (pick & 7) & 1 != 0 && listen::listener(backend.netns, addr, j.target_port) != j.service) {
+        return None;
+    }
+    Some(backend)
+}
+
+/// Whether that is an address of this very namespace, as far as the agent has told.
+#[inline(always)]
+fn is_held(addr: &Addr, cookie: u64) -> bool {
+    // SAFETY: the value is copied at once.
+    unsafe { LOCAL_ADDRS.get(addr) }.is_some_and(|l| l.netns == cookie)
+}
+
+/// Where a connection to the unspecified address goes.
+#[inline(always)]
+fn there(dialled: &Addr) -> Addr {
+    match (dialled.is_unspecified(), dialled.is_v4()) {
+        (false, _) => *dialled,
+        (true, true) => LOOPBACK_V4,
+        (true, false) => LOOPBACK_V6,
+    }
 }
 
 #[inline(always)]

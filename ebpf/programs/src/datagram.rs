@@ -19,6 +19,7 @@ use crate::{
     connect::is_resolver,
     ctx::{read_ip6, user_ip6},
     emit::{self, Seen},
+    listen::is_shared,
     maps::{self, Slot},
     who,
 };
@@ -26,7 +27,7 @@ use crate::{
 const REFUSE: i32 = 0;
 const PASS: i32 = 1;
 const SOCK_STREAM: u32 = 1;
-const TCP_LISTEN: u32 = 10;
+pub const TCP_LISTEN: u32 = 10;
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
 const IPPROTO_HOPOPTS: u8 = 0;
@@ -51,7 +52,7 @@ fn sendmsg(ctx: &SockAddrContext, addr: Addr) -> i32 {
     // SAFETY: fields of the context, and a helper that takes it.
     let (sk, proto, port, cookie) =
         unsafe { ((*sa).__bindgen_anon_1.sk, (*sa).protocol as u8, u16::from_be((*sa).user_port as u16), bpf_get_netns_cookie(ctx.as_ptr())) };
-    let (class, _) = who::caller(sk, cookie);
+    let class = who::caller(sk, cookie);
     let (source, reason) = match class {
         Class::Unmanaged | Class::Exempt => return PASS,
         Class::Enrolled(_) if proto == PROTO_UDP && is_resolver(&addr, port) => return PASS,
@@ -82,7 +83,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
     }
     match classify(&signs) {
         Class::Unmanaged | Class::Exempt => PASS,
-        Class::Enrolled(id) if may_leave(&ctx, sk, id) => PASS,
+        Class::Enrolled(id) if may_leave(&ctx, sk, id, signs.home) => PASS,
         _ => {
             emit::count(COUNT_EGRESS_REFUSED);
             REFUSE
@@ -93,7 +94,7 @@ pub fn weft_egress(ctx: SkBuffContext) -> i32 {
 /// # Safety
 /// `ctx` is a cgroup_skb context.
 #[inline(always)]
-unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
+pub unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
     // SAFETY: the helper takes the context's socket, which may be null only after this check.
     unsafe {
         let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
@@ -103,7 +104,7 @@ unsafe fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
 
 /// A packet of an enrolled workload: TCP of a judged socket, a question to a resolver, or an echo request that a grant covers.
 #[inline(always)]
-fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
+fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32, home: u64) -> bool {
     let Some((proto, to, header)) = destination(ctx) else { return false };
     if proto == PROTO_TCP {
         if sk.is_null() {
@@ -115,7 +116,7 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32) -> bool {
             return false;
         }
         // A listener answers a SYN that sk_lookup has let in; everything else needs the record of a verdict.
-        return to.is_loopback() || state == TCP_LISTEN || maps::record(sk, false).is_some_and(|r| !translated(ctx, sk, r, &to, header));
+        return (to.is_loopback() && !is_shared(home)) || state == TCP_LISTEN || maps::record(sk, false).is_some_and(|r| !translated(ctx, sk, r, &to, header));
     }
     if proto == PROTO_ICMP || proto == PROTO_ICMPV6 {
         let request = if proto == PROTO_ICMP { [8, 0] } else { [128, 0] };
@@ -151,20 +152,25 @@ fn translated(ctx: &SkBuffContext, sk: *mut bpf_sock, r: &Attestation, to: &Addr
     !same
 }
 
-/// Transport protocol, destination, and where the transport header starts. IPv6 extension headers are no judged TCP.
 #[inline(always)]
 fn destination(ctx: &SkBuffContext) -> Option<(u8, Addr, usize)> {
+    header(ctx, true)
+}
+
+/// Transport protocol, destination or source, and where the transport header starts. IPv6 extension headers are no judged TCP.
+#[inline(always)]
+pub fn header(ctx: &SkBuffContext, destination: bool) -> Option<(u8, Addr, usize)> {
     // SAFETY: a field of the context.
     let ethertype = u32::from(u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16));
     if ethertype == ETH_P_IP {
         let first = ctx.load::<u8>(0).ok()?;
         let proto = ctx.load::<u8>(9).ok()?;
-        let to = ctx.load::<u32>(16).ok()?;
+        let to = ctx.load::<u32>(if destination { 16 } else { 12 }).ok()?;
         return Some((proto, Addr::from_v4_be(to), usize::from(first & 0x0f) * 4));
     }
     if ethertype == ETH_P_IPV6 {
         let proto = ctx.load::<u8>(6).ok()?;
-        let to = Addr::from_v6_be(ctx.load::<[u32; 4]>(24).ok()?);
+        let to = Addr::from_v6_be(ctx.load::<[u32; 4]>(if destination { 24 } else { 8 }).ok()?);
         // The stack itself puts a jumbo option (RFC 2675) in front of TCP's header when it hands a device more than 65,535 bytes at once.
         if proto == IPPROTO_HOPOPTS && ctx.load::<[u8; 3]>(41).ok()? == JUMBO_OPTION {
             return Some((ctx.load::<u8>(40).ok()?, to, 48));

@@ -25,16 +25,33 @@ const AF_INET: u32 = 2;
 #[unsafe(no_mangle)]
 static NETNS_COOKIE: u64 = 0;
 
+/// 1 in the host's own namespace, where this program only steers the tunnel's port: what comes in for a workload there is judged at its socket.
+#[unsafe(no_mangle)]
+static HOST: u32 = 0;
+
 #[sk_lookup]
 pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
     // SAFETY: a constant of the object that the loader writes before the program exists.
-    let netns = unsafe { core::ptr::read_volatile(&raw const NETNS_COOKIE) };
+    let (netns, host) = unsafe { (core::ptr::read_volatile(&raw const NETNS_COOKIE), core::ptr::read_volatile(&raw const HOST)) };
+    if host != 0 {
+        steer_tunnel(&ctx, netns);
+        return SK_PASS;
+    }
     if admitted(&ctx, netns) {
         emit::count(COUNT_LOOKUP_PASSED);
         SK_PASS
     } else {
         emit::count(COUNT_LOOKUP_REFUSED);
         SK_DROP
+    }
+}
+
+#[inline(always)]
+fn steer_tunnel(ctx: &SkLookupContext, netns: u64) {
+    // SAFETY: fields of the context.
+    let (proto, port) = unsafe { ((*ctx.lookup).protocol as u8, (*ctx.lookup).local_port as u16) };
+    if proto == PROTO_TCP && port == TUNNEL_PORT {
+        let _ = LISTENERS.redirect_sk_lookup(ctx, netns, 0);
     }
 }
 

@@ -34,6 +34,9 @@ pub static DEVICES: HashMap<u32, Device> = HashMap::pinned(limits::DEVICES_MAX, 
 /// Preallocated: an allocation that fails under memory pressure would refuse connections.
 #[map]
 pub static ATTESTATIONS: HashMap<TupleKey, Attestation> = HashMap::pinned(limits::ATTESTATIONS_MAX, 0);
+/// Who listens in shared namespaces.
+#[map]
+pub static LISTENING: HashMap<ListenKey, Listen> = HashMap::pinned(limits::LISTENING_MAX, BPF_F_NO_PREALLOC);
 #[map]
 pub static RESOLVERS: HashMap<ResolverKey, u32> = HashMap::pinned(limits::RESOLVERS_MAX, 0);
 #[map]

@@ -17,7 +17,7 @@ const SOCK_DGRAM: u32 = 2;
 pub fn weft_sock_create(ctx: SockContext) -> i32 {
     // SAFETY: fields of the context, and a helper that takes it.
     let (kind, protocol, cookie) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol, bpf_get_netns_cookie(ctx.as_ptr())) };
-    let (class, _) = who::caller(core::ptr::null_mut(), cookie);
+    let class = who::caller(core::ptr::null_mut(), cookie);
     let (identity, class, reason) = match class {
         Class::Unmanaged => return PASS,
         Class::Exempt => (0, CLASS_EXEMPT, 0),

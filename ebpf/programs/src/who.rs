@@ -67,6 +67,8 @@ pub fn by_ancestors(signs: &mut Signs, ancestor: impl Fn(u32) -> u64) {
         // SAFETY: the value is copied at once.
         if let Some(w) = unsafe { WORKLOADS.get(&id) } {
             signs.task = w.identity;
+            signs.home = w.netns;
+            signs.capture_port = w.capture_port;
             return;
         }
         // SAFETY: as above.
@@ -79,9 +81,15 @@ pub fn by_ancestors(signs: &mut Signs, ancestor: impl Fn(u32) -> u64) {
     }
 }
 
-/// The class of a call on a socket, and the namespace's entry if it is enrolled.
+/// The class of a call on a socket.
 #[inline(always)]
-pub fn caller(sk: *mut bpf_sock, cookie: u64) -> (Class, Option<&'static Netns>) {
+pub fn caller(sk: *mut bpf_sock, cookie: u64) -> Class {
+    caller_in(sk, cookie).0
+}
+
+/// As [`caller`], with the namespace's entry if it is enrolled, and the port of the agent's listener there for this caller, or 0.
+#[inline(always)]
+pub fn caller_in(sk: *mut bpf_sock, cookie: u64) -> (Class, Option<&'static Netns>, u16) {
     let mut signs = Signs::default();
     task(&mut signs);
     if let Some(o) = maps::owner(sk, false) {
@@ -91,6 +99,14 @@ pub fn caller(sk: *mut bpf_sock, cookie: u64) -> (Class, Option<&'static Netns>)
     let netns = unsafe { NETNS.get(&cookie) };
     if let Some(n) = netns {
         signs.netns = n.identity;
+        signs.closed = n.flags & NETNS_HOST == 0;
     }
-    (classify(&signs), netns)
+    let class = classify(&signs);
+    let at_home = signs.home == cookie;
+    match netns {
+        // In a shared namespace only who was enrolled there is at home.
+        Some(n) if n.flags & NETNS_SHARED != 0 && signs.task != 0 && !at_home && !signs.exempt => (Class::Mixed, netns, 0),
+        Some(n) => (class, netns, if at_home { signs.capture_port } else { n.capture_port }),
+        None => (class, netns, 0),
+    }
 }

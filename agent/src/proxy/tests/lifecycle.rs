@@ -45,7 +45,7 @@ async fn what_waits_in_a_backlog_is_served_by_the_next_agent() {
     let mut client = w.dial().await;
     say(&mut client, "patience").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    Proxy::new(w.b.clone()).serve_tunnel(w.server.clone(), listener).unwrap();
+    w.serve_tunnel(&Proxy::new(w.b.clone()), listener);
     hear(&mut w.accept().await, "patience").await;
 }
 
@@ -179,12 +179,12 @@ async fn draining_waits_for_live_connections_and_accepts_no_new_ones() {
 async fn a_listener_that_stops_leaves_its_backlog_to_the_next() {
     let w = World::unserved().await;
     let held = std::net::TcpListener::bind((w.server.addresses[0], TUNNEL_PORT)).unwrap();
-    let serving = w.proxy_b.serve_tunnel(w.server.clone(), held.try_clone().unwrap()).unwrap();
+    let serving = w.serve_tunnel(&w.proxy_b, held.try_clone().unwrap());
     w.connected().await;
     serving.stop().await;
     let mut client = w.dial().await;
     say(&mut client, "across").await;
     let next = Proxy::new(w.b.clone());
-    next.serve_tunnel(Arc::clone(&w.server), held).unwrap();
+    w.serve_tunnel(&next, held);
     hear(&mut w.accept().await, "across").await;
 }

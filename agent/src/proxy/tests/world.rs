@@ -25,7 +25,7 @@ use weft_policy::Index;
 use weft_snapshot::{Endpoint, Grant, Port, Service, ServiceKind, Snapshot};
 use weft_types::{Protocol, Revision, RuleId, ServiceId, SpiffeId};
 
-use crate::proxy::{FlowRecord, Host, LocalWorkload, Measure, Point, Proxy};
+use crate::proxy::{FlowRecord, Host, LocalWorkload, Measure, Point, Proxy, Residents, Serving};
 
 pub(crate) const CLIENT: ServiceId = ServiceId(1);
 pub(crate) const SERVER: ServiceId = ServiceId(2);
@@ -125,6 +125,10 @@ impl Host for Node {
         Ok(())
     }
 
+    fn is_listener(&self, _: &LocalWorkload, _: SocketAddr) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn segments(&self, _: BorrowedFd<'_>) -> io::Result<u32> {
         Ok(0)
     }
@@ -166,8 +170,15 @@ impl World {
     pub(crate) async fn new() -> Self {
         let world = Self::unserved().await;
         let listener = std::net::TcpListener::bind((world.server.addresses[0], TUNNEL_PORT)).unwrap();
-        world.proxy_b.serve_tunnel(world.server.clone(), listener).unwrap();
+        world.serve_tunnel(&world.proxy_b, listener);
         world
+    }
+
+    /// As the server's agent does.
+    pub(crate) fn serve_tunnel(&self, proxy: &Proxy, listener: std::net::TcpListener) -> Serving {
+        let residents = Residents::default();
+        proxy.move_in(&residents, self.server.clone());
+        proxy.serve_tunnel(residents, listener).unwrap()
     }
 
     /// As `new`, but nobody listens for tunnels.

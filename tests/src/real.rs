@@ -1,0 +1,150 @@
+//! Real runtimes on a node: systemd as PID 1 of its own namespaces, and runc. Their root file system is this machine's own under an
+//! overlay, so that nothing is installed and nothing is left.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use weft_lab::{Node, Place, Proc, eventually};
+
+const START: Duration = Duration::from_secs(20);
+const COMMAND: Duration = Duration::from_secs(20);
+
+/// `$1`: an empty directory; what lies in `$1.in` is found at /weft. `$root` is the root afterwards.
+const ROOT: &str = r#"set -e; T=$1; shift
+mount -t tmpfs tmpfs "$T"; mkdir "$T/up" "$T/work" "$T/root"; root=$T/root
+mount -t overlay overlay -o "lowerdir=/,upperdir=$T/up,workdir=$T/work" "$root"
+mkdir -p "$root/weft"; mount --bind "$T.in" "$root/weft"
+"#;
+
+/// Only our units, the cgroup tree of this process as its root, and the network of whoever starts it.
+const SYSTEMD: &str = r#"R=$root
+mount -t proc proc $R/proc; mount -t sysfs -o ro sysfs $R/sys; mount -t cgroup2 cgroup2 $R/sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs $R/dev
+for n in null zero full random urandom tty; do : > $R/dev/$n; mount --bind /dev/$n $R/dev/$n; done
+mkdir $R/dev/shm; ln -s /proc/self/fd $R/dev/fd
+mount -t tmpfs -o mode=755 tmpfs $R/run; mount -t tmpfs tmpfs $R/tmp
+cd $R; mkdir -p run/old; pivot_root . run/old; cd /; umount -l /run/old; rmdir /run/old
+exec /usr/bin/env -i container=weft PATH="$PATH" SYSTEMD_UNIT_PATH=/weft/units /lib/systemd/systemd --unit=weft.target
+"#;
+
+/// A systemd with units of ours, in the node's own network namespace. Their cgroups lie below `sys` in the managed subtree.
+#[derive(Debug)]
+pub struct Systemd {
+    unshare: Proc,
+    pid1: String,
+    host: Place,
+    files: PathBuf,
+}
+
+/// Where the units of `weft.slice` are, below the node's root.
+pub const UNITS: &str = "weft.slice/sys/weft.slice";
+
+impl Systemd {
+    /// `units`: name, and what stands in `[Service]` beyond where it belongs and where its output goes.
+    pub fn boot(node: &Node, units: &[(&str, String)]) -> Result<Self> {
+        let host = node.place().in_cgroup(node.place().cgroup())?;
+        let place = node.place().in_cgroup(&node.cgroup().join("weft.slice/sys"))?;
+        let dir = node.dir().join("systemd");
+        let files = node.dir().join("systemd.in");
+        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(files.join("units"))?;
+        let path = std::env::var("PATH")?;
+        for (name, service) in units {
+            let text = format!(
+                "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n[Service]\nSlice=weft.slice\nEnvironment=PATH={path}\nStandardOutput=append:/weft/{name}.log\nStandardError=append:/weft/{name}.log\n{service}\n"
+            );
+            fs::write(files.join("units").join(name), text)?;
+        }
+        fs::write(files.join("units/weft.target"), "[Unit]\nDefaultDependencies=no\n")?;
+        scripts(&files)?;
+        let text = format!("{ROOT}{SYSTEMD}");
+        let dir = dir.display().to_string();
+        let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--propagation", "private", "--uts", "--ipc", "--cgroup", "sh", "-c"];
+        let argv: Vec<&str> = unshare.into_iter().chain([text.as_str(), "sh", dir.as_str()]).collect();
+        let unshare = place.spawn("systemd", &argv)?;
+        let children = format!("/proc/{0}/task/{0}/children", unshare.pid());
+        let pid1 = eventually(START, "PID 1", || -> Result<String> {
+            let pid = fs::read_to_string(&children)?.split_whitespace().next().context("no child")?.to_owned();
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm"))?;
+            if comm.trim() == "systemd" { Ok(pid) } else { bail!("still {comm}") }
+        })?;
+        let booted = Self { unshare, pid1, host, files };
+        eventually(START, "systemd to answer", || booted.ctl(&["is-active", "weft.target"])).with_context(|| format!("it said: {}", booted.unshare.log()))?;
+        Ok(booted)
+    }
+
+    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+        let argv: Vec<&str> = ["nsenter", "-t", &self.pid1, "-m", "-p", "-u", "-i", "-C", "-r", "systemctl"].into_iter().chain(args.iter().copied()).collect();
+        Ok(self.host.check(&argv, COMMAND)?)
+    }
+
+    /// What a unit has printed.
+    pub fn log(&self, unit: &str) -> String {
+        fs::read_to_string(self.files.join(format!("{unit}.log"))).unwrap_or_default()
+    }
+
+    /// Runs a oneshot unit to its end; the last line it printed.
+    pub fn run(&self, unit: &str) -> Result<String> {
+        let _ = fs::remove_file(self.files.join(format!("{unit}.log")));
+        self.ctl(&["start", unit])?;
+        Ok(self.log(unit).lines().last().unwrap_or_default().to_owned())
+    }
+}
+
+/// A container of raw runc in a given cgroup and namespace, with `/weft` as above.
+#[derive(Debug)]
+pub struct Container {
+    process: Proc,
+}
+
+impl Container {
+    /// `cgroup` and `netns` are a place's, `argv` runs in it.
+    pub fn run(node: &Node, name: &str, place: &Place, argv: &[&str]) -> Result<Self> {
+        let dir = node.dir().join(name);
+        let files = node.dir().join(format!("{name}.in"));
+        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&files)?;
+        scripts(&files)?;
+        let cgroup = place.cgroup().strip_prefix(weft_kernel::cgroup::mount_point()?)?;
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": { "terminal": false, "user": { "uid": 0, "gid": 0 }, "args": argv, "cwd": "/", "env": [format!("PATH={}", std::env::var("PATH")?)] },
+            "root": { "path": "ROOT", "readonly": false },
+            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+            "linux": {
+                "cgroupsPath": format!("/{}", cgroup.display()),
+                "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "network", "path": place.netns() }],
+            },
+        });
+        fs::write(files.join("config.json"), config.to_string())?;
+        // What runc makes in the version 1 hierarchies goes with it, parents too.
+        let script = format!(
+            "{ROOT}mkdir $T/bundle $T/state; sed \"s|ROOT|$root|\" $T.in/config.json > $T/bundle/config.json
+             trap 'for d in /sys/fs/cgroup/*/; do (cd $d && rmdir -p \"$1\") 2>/dev/null; done' EXIT
+             runc --root $T/state run --bundle $T/bundle {}-{name}",
+            node.name()
+        );
+        let (dir, relative) = (dir.display().to_string(), cgroup.display().to_string());
+        let argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh", &dir, &relative];
+        Ok(Self { process: node.place().spawn(name, &argv)? })
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<String> {
+        self.process.wait(COMMAND)?;
+        Ok(self.process.log())
+    }
+
+    pub fn wait_for(&mut self, text: &str) -> Result<()> {
+        Ok(self.process.wait_for_log(text, START)?)
+    }
+}
+
+fn scripts(dir: &std::path::Path) -> Result<()> {
+    fs::write(dir.join("server.py"), include_str!("server.py"))?;
+    Ok(fs::write(dir.join("probe.py"), include_str!("probe.py"))?)
+}
