@@ -111,7 +111,7 @@ impl Mesh {
     }
 }
 
-/// As [`probe`], until it works or time is up: listeners and endpoints become known a moment after they are there.
+/// As [`probe()`], until it works or time is up: listeners and endpoints become known a moment after they are there.
 pub fn reaches(from: &Place, to: &str, port: u16, marker: &str) -> Result<Outcome> {
     eventually(Duration::from_secs(10), "an answer", || {
         let outcome = probe(from, "tcp", to, port, marker)?;
