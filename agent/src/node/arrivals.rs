@@ -81,7 +81,15 @@ fn follow(fd: &OwnedFd, ended: &AtomicBool, tell: impl Fn() -> bool) {
         }
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut buffer);
-        while reader.next().is_ok() {}
+        let news = inotify::ReadFlags::CREATE | inotify::ReadFlags::QUEUE_OVERFLOW;
+        let mut told = false;
+        while let Ok(event) = reader.next() {
+            told |= event.events().intersects(news);
+        }
+        // That a watch has ended, which is an event too, is nothing new.
+        if !told {
+            continue;
+        }
         if !tell() {
             return;
         }
