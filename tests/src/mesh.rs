@@ -173,6 +173,11 @@ impl Mesh {
         Ok(node.pod_in(name, &node.cgroup().join("outside").join(name))?)
     }
 
+    /// Where the links of a node are pinned.
+    pub fn links(&self, node: usize) -> PathBuf {
+        self.nodes[node].dir().join(format!("bpf/v{}/links", weft_ebpf_common::ABI_VERSION))
+    }
+
     /// The pinned tables of a node.
     pub fn pinned(&self, node: usize) -> Result<weft_kernel::Pinned> {
         Ok(weft_kernel::Pinned::open(&self.nodes[node].dir().join("bpf"))?)

@@ -109,7 +109,7 @@ impl Nested {
 }
 
 /// Whether a directory holds a pinned link on the host's end of a veth.
-pub fn device_links(bpffs: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(bpffs.join("v1/links")).into_iter().flatten().flatten();
+pub fn device_links(links: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(links).into_iter().flatten().flatten();
     entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with("veth-")).collect()
 }

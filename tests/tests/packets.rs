@@ -94,7 +94,7 @@ fn what_a_workload_forwards_is_its_own_or_does_not_leave() -> Result<()> {
 fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
     let mut mesh = Mesh::start("stands", &MeshOptions::default())?;
     let (client, stranger, server) = (mesh.pod("client").clone(), mesh.pod("stranger").clone(), mesh.pod("server").clone());
-    let bpffs = mesh.nodes[0].dir().join("bpf");
+    let links = mesh.links(0);
     let aim_mac = Aim::at(&server)?.mac;
     let check = |tag: &str, from: &weft_lab::Pod, expect: &[&str]| -> Result<()> {
         let capture = capture_at(&server, tag)?;
@@ -105,7 +105,7 @@ fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
         assert_eq!(arrived(&sent, &capture.stop()?), expect, "{tag}");
         Ok(())
     };
-    assert_eq!(device_links(&bpffs).len(), 3);
+    assert_eq!(device_links(&links).len(), 3);
 
     mesh.agents[0].kill9();
     check("kil", &client, &GRANTED)?;
@@ -115,12 +115,12 @@ fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
     check("res", &client, &GRANTED)?;
 
     // Somebody takes the program off: the workload is not enrolled in the kernel until it is back.
-    for name in device_links(&bpffs) {
-        fs::remove_file(bpffs.join("v1/links").join(name))?;
+    for name in device_links(&links) {
+        fs::remove_file(links.join(name))?;
     }
     eventually(SETTLE, "the programs back on their devices", || -> Result<()> {
         let status = mesh.status(0)?;
-        if device_links(&bpffs).len() == 3 && status.workloads.iter().filter(|w| w.enforced == "packets and sockets").count() == 3 {
+        if device_links(&links).len() == 3 && status.workloads.iter().filter(|w| w.enforced == "packets and sockets").count() == 3 {
             Ok(())
         } else {
             bail!("{:?}", status.workloads)
@@ -136,13 +136,13 @@ fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
         let status = mesh.status(0)?;
         if status.workloads.iter().any(|w| w.class == "unidentified") { Ok(()) } else { bail!("{:?}", status.workloads) }
     })?;
-    assert_eq!(device_links(&bpffs).len(), 3);
+    assert_eq!(device_links(&links).len(), 3);
     check("wit", &stranger, &[])?;
     check("wic", &client, &GRANTED)?;
     sleeper.kill9();
 
     mesh.agents[0].forget()?;
-    assert_eq!(device_links(&bpffs), Vec::<String>::new());
+    assert_eq!(device_links(&links), Vec::<String>::new());
     Ok(())
 }
 
@@ -198,7 +198,7 @@ fn an_echo_is_asked_of_who_a_grant_names() -> Result<()> {
 fn the_granted_ways_work_as_before() -> Result<()> {
     let mesh = Mesh::start("asbefore", &MeshOptions::default())?;
     let (client, server, far) = (mesh.pod("client"), mesh.pod("server"), mesh.pod("far"));
-    let bpffs = mesh.nodes[0].dir().join("bpf");
+    let links = mesh.links(0);
     {
         let (_near, _far) = (Server::start(server.place(), "near", PORT)?, Server::start(far.place(), "far", PORT)?);
         for to in [server.v4().to_string(), server.v6().to_string(), far.v4().to_string(), far.v6().to_string()] {
@@ -210,12 +210,12 @@ fn the_granted_ways_work_as_before() -> Result<()> {
     let mut rounds = Vec::new();
     for _ in 0..3 {
         let with = ping_pong(server.place(), client.place(), &server.v4().to_string(), PORT, 10_000)?;
-        for name in device_links(&bpffs) {
-            fs::remove_file(bpffs.join("v1/links").join(name))?;
+        for name in device_links(&links) {
+            fs::remove_file(links.join(name))?;
         }
         let without = ping_pong(server.place(), client.place(), &server.v4().to_string(), PORT, 10_000)?;
-        rounds.push((with, without, device_links(&bpffs).is_empty()));
-        eventually(Duration::from_secs(30), "the programs back", || if device_links(&bpffs).len() == 3 { Ok(()) } else { bail!("not yet") })?;
+        rounds.push((with, without, device_links(&links).is_empty()));
+        eventually(Duration::from_secs(30), "the programs back", || if device_links(&links).len() == 3 { Ok(()) } else { bail!("not yet") })?;
     }
     for (with, without, bare) in rounds {
         println!(

@@ -107,7 +107,7 @@ fn each_workload_is_proven_and_a_broken_one_says_why_not() -> Result<()> {
     client.check(&["nft", "delete table ip weft_test"], SOON)?;
 
     // The door of the server is taken away: what nobody attested comes in, until the agent has found and repaired it.
-    let links = mesh.nodes[0].dir().join("bpf/v1/links");
+    let links = mesh.links(0);
     let door = format!("lookup-{}", mesh.status(0)?.workloads.iter().find(|w| w.uid == "server").context("server")?.netns_cookie);
     std::fs::remove_file(links.join(&door))
         .with_context(|| format!("{door}: {:?}", std::fs::read_dir(&links).map(|d| d.flatten().map(|e| e.file_name()).collect::<Vec<_>>())))?;
@@ -180,7 +180,7 @@ fn drift_is_found_repaired_and_reported() -> Result<()> {
     works("the workloads are put back")?;
     reported("is not in WORKLOADS")?;
 
-    std::fs::remove_file(mesh.nodes[0].dir().join("bpf/v1/links/weft_connect4"))?;
+    std::fs::remove_file(mesh.links(0).join("weft_connect4"))?;
     reported("program weft_connect4")?;
     works("a program is attached again")?;
     assert!(mesh.status(0)?.programs.iter().all(|p| p.attached));
