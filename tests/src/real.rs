@@ -16,6 +16,12 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$T/up,workdir=$T/work" "$root"
 mkdir -p "$root/weft"; mount --bind "$T.in" "$root/weft"
 "#;
 
+/// `until.sh WORD COMMAND...`: runs the command until what it says has the word. Before its cgroup is enrolled a unit is refused; one that ended
+/// of it would come back in another cgroup each time, and might never be found.
+const UNTIL: &str = r#"word=$1; shift
+while :; do "$@" 2>&1 | tee /dev/stderr | grep -q "$word" && exit 0; sleep 0.2; done
+"#;
+
 /// Only our units, the cgroup tree of this process as its root, and the network of whoever starts it.
 const SYSTEMD: &str = r#"R=$root
 mount -t proc proc $R/proc; mount -t sysfs -o ro sysfs $R/sys; mount -t cgroup2 cgroup2 $R/sys/fs/cgroup
@@ -146,5 +152,6 @@ impl Container {
 
 fn scripts(dir: &std::path::Path) -> Result<()> {
     fs::write(dir.join("server.py"), include_str!("server.py"))?;
+    fs::write(dir.join("until.sh"), UNTIL)?;
     Ok(fs::write(dir.join("probe.py"), include_str!("probe.py"))?)
 }

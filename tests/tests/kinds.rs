@@ -273,9 +273,12 @@ fn units_of_a_real_systemd_are_workloads_and_stay_so_over_a_restart() -> Result<
     let mesh = Mesh::start("units", &options())?;
     let _server = Server::start(mesh.pod("server").place(), "near", PORT)?;
     let (near, vip, uplink) = (mesh.pod("server").v4().to_string(), mesh.vip("shop/hosted")?.to_string(), mesh.nodes[0].uplink_v4().to_string());
-    let job = format!("Type=oneshot\nExecStart=/usr/bin/env python3 /weft/probe.py tcp {near} {PORT} of-a-unit");
-    let serve = format!("ExecStart=/usr/bin/env python3 -u /weft/server.py hosted {PORT}\nRestart=always\nRestartSec=100ms");
-    let units = [("hosted.service", serve), ("granted.service", job.clone()), ("stranger.service", job)];
+    let job = format!("/usr/bin/env python3 /weft/probe.py tcp {near} {PORT} of-a-unit");
+    let once = format!("Type=oneshot\nExecStart={job}");
+    let patient = format!("Type=oneshot\nExecStart=/bin/sh /weft/until.sh true {job}");
+    // It serves until it is stopped, so the word is one that it never says.
+    let serve = format!("ExecStart=/bin/sh /weft/until.sh never-said /usr/bin/env python3 -u /weft/server.py hosted {PORT}\nRestart=always\nRestartSec=100ms");
+    let units = [("hosted.service", serve), ("granted.service", patient), ("stranger.service", once)];
     let systemd = Systemd::boot(&mesh.nodes[0], &units)?;
     let unit = |service: &str, name: &str| Workload { service: service.to_owned(), cgroup: format!("{UNITS}/{name}"), netns: "host".into(), uid: None };
     let mut all: Vec<_> = mesh.pods.iter().filter(|p| p.0 == "a").map(|p| Workload::of(&format!("shop/{}", p.1), &p.2)).collect();
