@@ -6,20 +6,17 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 use crate::{
-    limits::{DESTROY_BATCH, DIAG_BUFFER_BYTES, DIAG_TIMEOUT},
+    limits::{DESTROY_BATCH, DIAG_TIMEOUT, NETLINK_BUFFER_BYTES},
+    netlink::{self, DONE, DUMP, ERROR, WANT_ACK, attributes, messages, put},
     netns::Netns,
 };
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
 /// Attribute of the request: which socket storages to show.
 const REQ_STORAGES: u16 = 2;
 const REQ_STORAGE_FD: u16 = 1;
@@ -29,10 +26,7 @@ const CGROUP_ID: u16 = 21;
 const STORAGE: u16 = 1;
 const STORAGE_MAP_ID: u16 = 2;
 const STORAGE_VALUE: u16 = 3;
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
-const HEADER: usize = 16;
-const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 const ID: usize = 48;
 
@@ -40,8 +34,8 @@ pub(crate) const SYN_RECV: u8 = 3;
 const TIME_WAIT: u8 = 6;
 const CLOSE: u8 = 7;
 pub(crate) const LISTEN: u8 = 10;
-/// Everything that lives: neither what only waits for its port's quarantine nor what is closed. Connected datagram sockets count as established.
-const LIVING: u32 = !((1 << TIME_WAIT) | (1 << CLOSE));
+/// States, as bits. Everything that lives: neither what only waits for its port's quarantine nor what is closed. Connected datagram sockets count as established.
+pub(crate) const LIVING: u32 = !((1 << TIME_WAIT) | (1 << CLOSE));
 
 /// A socket as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,10 +90,11 @@ pub(crate) struct Diag {
 
 impl Diag {
     pub(crate) fn open(netns: &Netns) -> io::Result<Self> {
-        netns.run(Self::open_here)?
+        netns.run(|| Self::open_here(DIAG_TIMEOUT))?
     }
 
-    pub(crate) fn open_here() -> io::Result<Self> {
+    /// In the calling thread's namespace. `patience`: how long one answer may take.
+    pub(crate) fn open_here(patience: Duration) -> io::Result<Self> {
         // SAFETY: takes no pointer; a success is a new descriptor of ours.
         let socket = unsafe {
             let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG);
@@ -108,33 +103,32 @@ impl Diag {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        socket2::SockRef::from(&socket).set_read_timeout(Some(DIAG_TIMEOUT))?;
-        Ok(Self { socket, buffer: vec![0; DIAG_BUFFER_BYTES] })
+        socket2::SockRef::from(&socket).set_read_timeout(Some(patience))?;
+        Ok(Self { socket, buffer: vec![0; NETLINK_BUFFER_BYTES] })
     }
 
-    /// Hands every living socket of one family and protocol to `each`.
-    pub(crate) fn list(&mut self, family: u8, protocol: u8, storages: &[BorrowedFd<'_>], mut each: impl FnMut(Listed)) -> io::Result<()> {
-        let mut request = message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, family, protocol, LIVING, &[0; ID]);
+    /// Hands every socket of one family and protocol that is in one of `states` (bits) to `each`. An answer that is cut off is an error.
+    pub(crate) fn list(&mut self, family: u8, protocol: u8, states: u32, storages: &[BorrowedFd<'_>], mut each: impl FnMut(Listed)) -> io::Result<()> {
+        let mut request = message(SOCK_DIAG_BY_FAMILY, DUMP, family, protocol, states, &[0; ID]);
         if !storages.is_empty() {
-            let maps: Vec<u8> = storages.iter().flat_map(|fd| attribute(REQ_STORAGE_FD, &(fd.as_raw_fd() as u32).to_ne_bytes())).collect();
-            request.extend(attribute(REQ_STORAGES, &maps));
-            let length = request.len() as u32;
-            request[..4].copy_from_slice(&length.to_ne_bytes());
+            let mut maps = Vec::new();
+            storages.iter().for_each(|fd| put(&mut maps, REQ_STORAGE_FD, &(fd.as_raw_fd() as u32).to_ne_bytes()));
+            put(&mut request, REQ_STORAGES, &maps);
         }
-        self.send(&request)?;
+        self.send(&netlink::seal(request))?;
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "a message of sock_diag is cut off");
         loop {
             let read = self.receive()?;
             for (kind, body) in messages(&self.buffer[..read]) {
                 match kind {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => return Err(error_of(body).map_or_else(|| io::ErrorKind::InvalidData.into(), io::Error::from_raw_os_error)),
-                    SOCK_DIAG_BY_FAMILY => {
-                        if let Some(listed) = listed(body, protocol) {
-                            each(listed);
-                        }
-                    }
+                    DONE => return Ok(()),
+                    ERROR => return Err(netlink::errno(body).map_or_else(|| io::ErrorKind::InvalidData.into(), io::Error::from_raw_os_error)),
+                    SOCK_DIAG_BY_FAMILY => each(listed(body, protocol).ok_or_else(bad)?),
                     _ => {}
                 }
+            }
+            if !netlink::is_whole(&self.buffer[..read]) {
+                return Err(bad());
             }
         }
     }
@@ -143,12 +137,12 @@ impl Diag {
     pub(crate) fn destroy(&mut self, sockets: &[&Listed]) -> io::Result<Vec<Fate>> {
         let mut fates = Vec::with_capacity(sockets.len());
         for batch in sockets.chunks(DESTROY_BATCH) {
-            let orders: Vec<u8> = batch.iter().flat_map(|s| message(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, s.family, s.protocol, u32::MAX, &s.id)).collect();
+            let orders: Vec<u8> = batch.iter().flat_map(|s| message(SOCK_DESTROY, WANT_ACK, s.family, s.protocol, u32::MAX, &s.id)).collect();
             self.send(&orders)?;
             let end = fates.len() + batch.len();
             while fates.len() < end {
                 let read = self.receive()?;
-                fates.extend(messages(&self.buffer[..read]).filter(|(kind, _)| *kind == NLMSG_ERROR).map(|(_, body)| match error_of(body) {
+                fates.extend(messages(&self.buffer[..read]).filter(|(kind, _)| *kind == ERROR).map(|(_, body)| match netlink::errno(body) {
                     None => Fate::Ended,
                     Some(libc::ENOENT | libc::ESTALE) => Fate::Gone,
                     Some(libc::EOPNOTSUPP) => Fate::Unsupported,
@@ -179,60 +173,16 @@ impl Diag {
 /// Whether this kernel ends sockets on request: a socket that cannot exist is asked for.
 pub(crate) fn can_destroy() -> io::Result<bool> {
     let nobody = Listed { family: libc::AF_INET as u8, protocol: libc::IPPROTO_TCP as u8, state: 0, id: [0; ID], inode: 0, cgroup: 0, storages: Vec::new() };
-    match Diag::open_here()?.destroy(&[&nobody])?.as_slice() {
+    match Diag::open_here(DIAG_TIMEOUT)?.destroy(&[&nobody])?.as_slice() {
         [Fate::Unsupported] => Ok(false),
         [Fate::Failed(e)] => Err(io::Error::from_raw_os_error(*e)),
         _ => Ok(true),
     }
 }
 
+/// `struct inet_diag_req_v2` in a message.
 fn message(kind: u16, flags: u16, family: u8, protocol: u8, states: u32, id: &[u8; ID]) -> Vec<u8> {
-    let mut m = Vec::with_capacity(HEADER + REQUEST + 64);
-    m.extend(((HEADER + REQUEST) as u32).to_ne_bytes());
-    m.extend(kind.to_ne_bytes());
-    m.extend(flags.to_ne_bytes());
-    m.extend([0; 8]);
-    m.extend([family, protocol, 0, 0]);
-    m.extend(states.to_ne_bytes());
-    m.extend(id);
-    m
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut a = Vec::with_capacity(4 + value.len());
-    a.extend((4 + value.len() as u16).to_ne_bytes());
-    a.extend(kind.to_ne_bytes());
-    a.extend(value);
-    a.resize(a.len().next_multiple_of(4), 0);
-    a
-}
-
-/// (type, body) of each message; stops at one that is cut off.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-        let body = bytes.get(HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
-/// (type, value) of each attribute.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & NLA_TYPE_MASK;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-/// The errno of an answer; `None`: it is an acknowledgement.
-fn error_of(body: &[u8]) -> Option<i32> {
-    let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
-    (code != 0).then_some(-code)
+    netlink::request(kind, flags, &[&[family, protocol, 0, 0][..], &states.to_ne_bytes(), id].concat())
 }
 
 fn listed(body: &[u8], protocol: u8) -> Option<Listed> {
@@ -279,18 +229,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut seen = Vec::new();
-        Diag::open_here().unwrap().list(libc::AF_INET as u8, libc::IPPROTO_TCP as u8, &[], |s| seen.push(s)).unwrap();
+        Diag::open_here(DIAG_TIMEOUT).unwrap().list(libc::AF_INET as u8, libc::IPPROTO_TCP as u8, LIVING, &[], |s| seen.push(s)).unwrap();
         let mine = seen.iter().find(|s| s.local() == client.local_addr().unwrap()).expect("the client's socket");
         assert_eq!((mine.remote(), mine.state), (listener.local_addr().unwrap(), 1));
         assert!(seen.iter().any(|s| s.state == LISTEN && s.local() == listener.local_addr().unwrap()));
-    }
-
-    #[test]
-    fn a_cut_off_answer_ends_the_walk() {
-        let whole = message(SOCK_DIAG_BY_FAMILY, 0, 2, 6, 0, &[0; ID]);
-        assert_eq!(messages(&whole).count(), 1);
-        assert_eq!(messages(&whole[..whole.len() - 1]).count(), 0);
-        assert_eq!(attributes(&attribute(3, &[1, 2, 3])).collect::<Vec<_>>(), [(3, &[1_u8, 2, 3][..])]);
-        assert_eq!(attributes(&[9, 0, 1, 0, 5]).count(), 0);
     }
 }

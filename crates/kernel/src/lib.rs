@@ -22,6 +22,7 @@ mod links;
 pub mod listeners;
 mod listening;
 mod namespace;
+mod netlink;
 pub mod netns;
 mod object;
 mod percpu;

@@ -12,7 +12,7 @@ pub const SLOT_GRACE: Duration = Duration::from_millis(100);
 pub const VERIFIER_LOG_TAIL_BYTES: usize = 2048;
 /// Bytes that the state directory must have free at start.
 pub const STATE_FREE_MIN_BYTES: u64 = 16 << 20;
-/// Bytes of one answer of rtnetlink; the kernel fits its answers to it.
+/// Bytes of one answer of netlink; the kernel fits its answers to it.
 pub const NETLINK_BUFFER_BYTES: usize = 64 << 10;
 /// The kernel answers rtnetlink at once; past this the question has failed.
 pub const NETLINK_DEADLINE: Duration = Duration::from_secs(5);
@@ -20,14 +20,10 @@ pub const NETLINK_DEADLINE: Duration = Duration::from_secs(5);
 pub const ADDRESSES_MAX: usize = 16;
 /// Listening sockets of one shared namespace that are told apart; those of further ones are nobody's, and so refused.
 pub const LISTENERS_MAX: usize = weft_ebpf_common::limits::LISTENING_MAX as usize / 2;
-/// How long the kernel may take to list the sockets of a namespace.
-pub const SOCK_DIAG_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of one answer of sock_diag.
-pub const SOCK_DIAG_BUFFER_BYTES: usize = 64 << 10;
+/// How long one answer may take where the listening sockets of a namespace are asked for.
+pub const LISTENERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Addresses of the host that its workloads are known to speak from; to connections from further ones pods do not answer.
 pub const HOST_ADDRESSES_MAX: usize = 256;
-/// Bytes read from sock_diag at once; the kernel's messages are at most half of it.
-pub const DIAG_BUFFER_BYTES: usize = 64 << 10;
 /// Sockets that one message orders to end, each acknowledged: what the receive buffer of a netlink socket holds.
 pub const DESTROY_BATCH: usize = 128;
 /// How long one answer of sock_diag may take.

@@ -4,28 +4,22 @@
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-use weft_ebpf_common::{Addr, LISTEN_DISPUTED, Listen, ListenKey, NETNS_SHARED};
+use weft_ebpf_common::{Addr, LISTEN_DISPUTED, Listen, ListenKey, NETNS_SHARED, PROTO_TCP};
 use weft_types::ServiceId;
 
-use crate::{Kernel, KernelError, limits, netns::Netns, sys, workloads::Enrolment};
-
-const NETLINK_SOCK_DIAG: i32 = 4;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLMSG_HEADER: usize = 16;
-/// `struct inet_diag_msg`, before its attributes.
-const DIAG_MSG: usize = 72;
-/// Linux 5.9.
-const INET_DIAG_CGROUP_ID: u16 = 21;
-const TCP_LISTEN: u32 = 10;
+use crate::{
+    Kernel, KernelError,
+    diag::{self, Diag},
+    limits,
+    netns::Netns,
+    sys,
+    workloads::Enrolment,
+};
 
 impl Kernel {
     /// Brings `LISTENING` in line with the sockets of a shared namespace; `residents` are all workloads enrolled in it. Nothing is done in
@@ -106,82 +100,23 @@ pub(crate) fn ids_below(dir: &Path) -> Vec<u64> {
 }
 
 fn listeners_here() -> io::Result<Vec<Listener>> {
+    let mut diag = Diag::open_here(limits::LISTENERS_TIMEOUT)?;
     let mut all = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        dump(family as u8, &mut all)?;
+        diag.list(family as u8, PROTO_TCP, 1 << diag::LISTEN, &[], |s| {
+            let local = s.local();
+            let addr = if local.ip().is_unspecified() { Addr::UNSPECIFIED } else { local.ip().into() };
+            // Without a cgroup (before Linux 5.9) it is nobody's, and so refused.
+            all.push(Listener { addr, port: local.port(), cgroup: s.cgroup });
+        })?;
     }
     Ok(all)
 }
 
-fn dump(family: u8, all: &mut Vec<Listener>) -> io::Result<()> {
-    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::DGRAM, Some(Protocol::from(NETLINK_SOCK_DIAG)))?;
-    socket.set_read_timeout(Some(limits::SOCK_DIAG_TIMEOUT))?;
-    // struct nlmsghdr, then struct inet_diag_req_v2 with an empty socket id.
-    let mut request = [0_u8; NLMSG_HEADER + 56];
-    let length = request.len() as u32;
-    request[..4].copy_from_slice(&length.to_ne_bytes());
-    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
-    request[16..18].copy_from_slice(&[family, libc::IPPROTO_TCP as u8]);
-    request[20..24].copy_from_slice(&(1_u32 << TCP_LISTEN).to_ne_bytes());
-    socket.send(&request)?;
-    let mut buffer = vec![0_u8; limits::SOCK_DIAG_BUFFER_BYTES];
-    loop {
-        let read = io::Read::read(&mut &socket, &mut buffer)?;
-        if read_messages(&buffer[..read], all)? {
-            return Ok(());
-        }
-    }
-}
-
-/// True at the end of the dump.
-fn read_messages(mut bytes: &[u8], all: &mut Vec<Listener>) -> io::Result<bool> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "a message of sock_diag is cut off");
-    while !bytes.is_empty() {
-        let length = u32_at(bytes, 0).ok_or_else(bad)? as usize;
-        let message = bytes.get(..length).filter(|m| m.len() >= NLMSG_HEADER).ok_or_else(bad)?;
-        match u16_at(message, 4).ok_or_else(bad)? {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => return Err(io::Error::from_raw_os_error(u32_at(message, NLMSG_HEADER).map_or(libc::EIO, |e| -(e as i32)))),
-            SOCK_DIAG_BY_FAMILY => all.push(listener(&message[NLMSG_HEADER..]).ok_or_else(bad)?),
-            _ => {}
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(false)
-}
-
-fn listener(message: &[u8]) -> Option<Listener> {
-    let (family, port) = (i32::from(*message.first()?), u16::from_be_bytes(message.get(4..6)?.try_into().ok()?));
-    let source = message.get(8..24)?;
-    let ip = if family == libc::AF_INET {
-        IpAddr::from(<[u8; 4]>::try_from(&source[..4]).map(Ipv4Addr::from).ok()?)
-    } else {
-        IpAddr::from(<[u8; 16]>::try_from(source).map(Ipv6Addr::from).ok()?)
-    };
-    let addr = if ip.is_unspecified() { Addr::UNSPECIFIED } else { ip.into() };
-    let mut attributes = message.get(DIAG_MSG..)?;
-    // Without the attribute (before Linux 5.9) it is nobody's, and so refused.
-    let mut cgroup = 0;
-    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-        if kind == INET_DIAG_CGROUP_ID {
-            cgroup = u64::from_ne_bytes(attributes.get(4..12)?.try_into().ok()?);
-        }
-        attributes = attributes.get(usize::from(length.max(4)).next_multiple_of(4)..).unwrap_or_default();
-    }
-    Some(Listener { addr, port, cgroup })
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]

@@ -10,10 +10,11 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{NETLINK_BUFFER_BYTES, NETLINK_DEADLINE};
+use crate::{
+    limits::{NETLINK_BUFFER_BYTES, NETLINK_DEADLINE},
+    netlink::{self, DONE, DUMP, ERROR, WANT_ACK, attribute, put, word},
+};
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWQDISC: u16 = 36;
@@ -21,12 +22,7 @@ const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
 const RTM_GETTFILTER: u16 = 46;
 const RTM_GETNSID: u16 = 90;
-const REQUEST: u16 = 0x1;
-const WANT_ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
-const HEADER_BYTES: usize = 16;
-const ATTRIBUTE_MASK: u16 = 0x3fff;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -161,27 +157,14 @@ fn link(m: &[u8]) -> Option<Link> {
 fn ask(kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW.cloexec(), Some(Protocol::from(libc::NETLINK_ROUTE)))?;
     socket.set_read_timeout(Some(NETLINK_DEADLINE))?;
-    let mut request = Vec::with_capacity(HEADER_BYTES + body.len());
-    request.extend(((HEADER_BYTES + body.len()) as u32).to_ne_bytes());
-    request.extend(kind.to_ne_bytes());
-    request.extend((REQUEST | flags).to_ne_bytes());
-    request.extend([1_u32, 0].iter().flat_map(|w| w.to_ne_bytes()));
-    request.extend(body);
-    socket.send(&request)?;
+    socket.send(&netlink::request(kind, flags, body))?;
     let (mut found, mut buffer) = (Vec::new(), vec![0; NETLINK_BUFFER_BYTES]);
     loop {
         let n = (&socket).read(&mut buffer)?;
-        let mut rest = &buffer[..n];
-        while let Some((kind, body, after)) = message(rest) {
-            rest = after;
+        for (kind, body) in netlink::messages(&buffer[..n]) {
             match kind {
-                NLMSG_DONE => return Ok(found),
-                NLMSG_ERROR => {
-                    return match word(body, 0).unwrap_or(0) as i32 {
-                        0 => Ok(found),
-                        code => Err(io::Error::from_raw_os_error(-code)),
-                    };
-                }
+                DONE => return Ok(found),
+                ERROR => return netlink::errno(body).map_or(Ok(found), |code| Err(io::Error::from_raw_os_error(code))),
                 _ => found.push(body.to_vec()),
             }
         }
@@ -189,36 +172,6 @@ fn ask(kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
             return Ok(found);
         }
     }
-}
-
-fn message(b: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = word(b, 0)? as usize;
-    let body = b.get(HEADER_BYTES..length)?;
-    Some((u16::from_ne_bytes([b[4], b[5]]), body, b.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-/// The value of the first attribute of that type.
-fn attribute(mut b: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes([*b.first()?, *b.get(1)?]));
-        let kind = u16::from_ne_bytes([*b.get(2)?, *b.get(3)?]) & ATTRIBUTE_MASK;
-        let value = b.get(4..length)?;
-        if kind == wanted {
-            return Some(value);
-        }
-        b = b.get(length.next_multiple_of(4)..)?;
-    }
-}
-
-fn put(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    to.extend(((4 + value.len()) as u16).to_ne_bytes());
-    to.extend(kind.to_ne_bytes());
-    to.extend(value);
-    to.resize(to.len().next_multiple_of(4), 0);
-}
-
-fn word(b: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(b.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -231,17 +184,5 @@ mod tests {
         assert_eq!((lo.name.as_str(), lo.mac), ("lo", [0; 6]));
         assert_eq!(link_by_index(lo.index).unwrap(), lo);
         assert_eq!(link_by_index(u32::MAX >> 1).unwrap_err().raw_os_error(), Some(libc::ENODEV));
-    }
-
-    #[test]
-    fn attributes_are_found_behind_others_and_a_broken_one_ends_the_search() {
-        let mut b = Vec::new();
-        put(&mut b, 3, b"eth0\0");
-        put(&mut b, 5, &7_u32.to_ne_bytes());
-        assert_eq!(attribute(&b, 5).and_then(|v| word(v, 0)), Some(7));
-        assert_eq!(attribute(&b, 9), None);
-        assert_eq!(attribute(&b[..b.len() - 1], 5), None);
-        // A length below its own header must not make the walk stand still.
-        assert_eq!(attribute(&[0, 0, 3, 0, 0, 0, 0, 0], 5), None);
     }
 }

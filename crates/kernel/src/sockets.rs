@@ -105,7 +105,7 @@ impl Kernel {
         let exempt = t.state().map_err(io::Error::other)?.exempt_cgroup;
         for protocol in [PROTO_TCP, PROTO_UDP] {
             for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
-                let listing = diag.list(family, protocol, &storages, |listed| {
+                let listing = diag.list(family, protocol, diag::LIVING, &storages, |listed| {
                     let mut record: Option<Attestation> = stored(&listed, socks);
                     let owner: Option<SocketOwner> = stored(&listed, owners);
                     let arriving = protocol == PROTO_TCP && listed.state == diag::SYN_RECV;
