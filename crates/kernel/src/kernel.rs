@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, RingBuf},
+};
 use weft_ebpf_common::{
     Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
     COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, Listen, ListenKey,
@@ -110,14 +113,7 @@ impl Kernel {
     ///
     /// Blocks for some hundred milliseconds.
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
-        let node = Node::check(options)?;
-        let pins = Pins::create(&options.bpffs)?;
-        let former = pins.former()?;
-        if let Some(former) = &former {
-            pins.carry(former)?;
-        }
-        let mut object = object::open(&pins, node.base_level, 0, false)?;
-        let tables = Tables::open(&pins)?;
+        let Ground { node, pins, former, mut object, tables } = Ground::lay(options)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
         let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
         let kernel = Self {
@@ -172,14 +168,8 @@ impl Kernel {
     /// Beside a running agent: guards every managed subtree that has no guard, because it was made anew and so is another cgroup, and says how many
     /// programs that took. Everything else is the agent's, also when it is of another ABI version.
     pub fn guard_beside(options: &NodeOptions) -> Result<usize, KernelError> {
-        let node = Node::check(options)?;
-        let pins = Pins::create(&options.bpffs)?;
-        let former = pins.former()?;
-        if let Some(former) = &former {
-            pins.carry(former)?;
-        }
-        let mut object = object::open(&pins, node.base_level, 0, false)?;
-        Tables::open(&pins)?.set_managed(&node.managed)?;
+        let Ground { node, pins, former, mut object, tables } = Ground::lay(options)?;
+        tables.set_managed(&node.managed)?;
         let mut attached = 0;
         for spec in &GUARDS {
             for dir in &options.managed {
@@ -358,6 +348,30 @@ impl Tables {
             }
         }
         wanted.iter().try_for_each(|key| self.resolvers.put(key, &1))
+    }
+}
+
+/// The options checked, the tables made or adopted, the programs prepared: what everything that attaches starts from.
+struct Ground {
+    node: Node,
+    pins: Pins,
+    /// Of another ABI version, whose programs are in force.
+    former: Option<Pins>,
+    object: Ebpf,
+    tables: Tables,
+}
+
+impl Ground {
+    fn lay(options: &NodeOptions) -> Result<Self, KernelError> {
+        let node = Node::check(options)?;
+        let pins = Pins::create(&options.bpffs)?;
+        let former = pins.former()?;
+        if let Some(former) = &former {
+            pins.carry(former)?;
+        }
+        let object = object::open(&pins, node.base_level, 0, false)?;
+        let tables = Tables::open(&pins)?;
+        Ok(Self { node, pins, former, object, tables })
     }
 }
 
