@@ -93,26 +93,19 @@ fn an_upgrade_leaves_open_connections_alone_and_the_policy_still_reaches_them() 
     held.wait_for_log("got far", SETTLE)?;
 
     // The old one drains in the background while its successor is at work.
-    let old = mesh.agents[0].process().context("no process")?.pid();
-    let socket = mesh.agents[0].socket();
-    signal(old, Signal::TERM)?;
-    eventually(SETTLE, "the old agent to let go of its socket", || if socket.exists() { bail!("still there") } else { Ok(()) })?;
-    let (program, config) = (bin("weft-agent")?, mesh.agents[0].config().to_owned());
-    let argv = [program.to_str().context("path")?, "run", "--config", config.to_str().context("path")?];
-    let _successor = mesh.agents[0].place().spawn("successor", &argv)?;
-    eventually(SETTLE, "the successor's socket", || std::os::unix::net::UnixStream::connect(&socket))?;
+    mesh.agents[0].replace(&bin("weft-agent")?)?;
     mesh.settled()?;
     let lines = |log: &str| log.lines().filter(|l| l.starts_with("got far")).count();
     let said = lines(&held.log());
     std::fs::write(&go, "")?;
     eventually(SETTLE, "an answer over the old connection", || if lines(&held.log()) > said { Ok(()) } else { bail!("{}\n{}", held.log(), mesh.logs()) })?;
-    assert!(mesh.agents[0].process().is_some_and(|p| p.is_running()), "it was the old agent's connection");
+    assert!(mesh.agents[0].predecessor().is_some_and(|p| p.is_running()), "it was the old agent's connection");
     let fresh = probe(mesh.pod("client").place(), "tcp", &vip, 80, "fresh")?;
     assert!(fresh.ok, "{fresh:?}\n{}", mesh.logs());
 
     // The grant goes: the connection that the old agent still carries is closed all the same.
     mesh.recatalog(&weft_tests::SHOP.replace(", { service: far, port: web }", ""))?;
-    let ended = mesh.agents[0].process().context("no process")?.wait(Duration::from_secs(8))?;
+    let ended = mesh.agents[0].predecessor().context("no process")?.wait(Duration::from_secs(8))?;
     assert!(ended.success(), "{ended:?}");
     drop(server);
     Ok(())

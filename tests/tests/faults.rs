@@ -5,8 +5,8 @@ use std::{fmt::Write as _, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use weft_lab::{Capture, Inventory, Pod, bin, eventually, pids_below};
-use weft_tests::{Loads, Mesh, MeshOptions, SETTLE, Server, probe};
+use weft_lab::{Capture, Inventory, Pod, bin, pids_below};
+use weft_tests::{Loads, Mesh, MeshOptions, Server, probe};
 
 const PORT: u16 = 8080;
 /// Live connections on each path.
@@ -94,11 +94,7 @@ fn has(payload: &[u8], word: &[u8]) -> bool {
 }
 
 fn restart(mesh: &mut Mesh) -> Result<()> {
-    let program = bin("weft-agent")?;
-    mesh.agents[0].replace(&program)?;
-    let socket = mesh.agents[0].socket();
-    eventually(SETTLE, "the successor's socket", || std::os::unix::net::UnixStream::connect(&socket))?;
-    Ok(())
+    Ok(mesh.agents[0].replace(&bin("weft-agent")?)?)
 }
 
 fn starve(mesh: &mut Mesh) -> Result<()> {

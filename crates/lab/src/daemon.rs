@@ -127,6 +127,10 @@ impl Agent {
     /// Starts it (again) and waits until its admin socket answers.
     pub fn run(&mut self) -> Result<(), LabError> {
         self.spawn()?;
+        self.answers()
+    }
+
+    fn answers(&mut self) -> Result<(), LabError> {
         let socket = self.socket();
         eventually(limits::START_DEADLINE, &format!("the agent of node {} on {}", self.node.name(), socket.display()), || {
             Ok::<_, LabError>(match self.process.as_mut().map(Proc::still_running) {
@@ -154,23 +158,33 @@ impl Agent {
 
     /// Starts it without waiting.
     pub fn spawn(&mut self) -> Result<(), LabError> {
-        let (bin, config) = (bin("weft-agent")?.display().to_string(), self.config.display().to_string());
-        self.process = Some(self.place.spawn("agent", &[bin.as_str(), "run", "--config", &config])?);
+        self.start_program(&bin("weft-agent")?)
+    }
+
+    fn start_program(&mut self, program: &Path) -> Result<(), LabError> {
+        let (program, config) = (program.display().to_string(), self.config.display().to_string());
+        self.process = Some(self.place.spawn("agent", &[program.as_str(), "run", "--config", &config])?);
         Ok(())
     }
 
-    /// SIGTERM, and as soon as it has let go of its socket `program` in its place: an upgrade. The old one drains meanwhile.
+    /// An upgrade: SIGTERM, and as soon as it has let go of its socket `program` in its place, which answers when this returns. The old one drains
+    /// meanwhile.
     pub fn replace(&mut self, program: &Path) -> Result<(), LabError> {
-        let (socket, config) = (self.socket(), self.config.display().to_string());
+        let socket = self.socket();
         let mut old = self.process.take();
         if let Some(old) = &mut old {
             old.signal(Signal::TERM);
             let held = || if socket.exists() { Err("it is still there") } else { Ok(()) };
             eventually(limits::START_DEADLINE, &format!("{} to go", socket.display()), held)?;
         }
-        self.process = Some(self.place.spawn("agent", &[&program.display().to_string(), "run", "--config", &config])?);
         self.draining.extend(old);
-        Ok(())
+        self.start_program(program)?;
+        self.answers()
+    }
+
+    /// The predecessor that [`Agent::replace`] told to end last.
+    pub fn predecessor(&mut self) -> Option<&mut Proc> {
+        self.draining.last_mut()
     }
 
     pub fn socket(&self) -> PathBuf {
