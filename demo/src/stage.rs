@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use weft_host::{Need, Package, Unmet};
-use weft_lab::{Lab, LabError, LabOptions, Machine, Node, bin, default_work_parent, precondition};
+use weft_lab::{Lab, LabError, LabOptions, Machine, Node, bin, precondition};
 
 pub const NOTICE_DIR: &str = "/run/weft-demo";
 const PROGRAMS: &[&str] = &["weft-agent", "weft-iam-bridge", "weft", "shop-storefront", "shop-buy", "shop-stock"];
@@ -61,7 +61,7 @@ impl Stage {
 
 /// Nothing is changed before all of it holds; what packages bring is installed then.
 pub fn require() -> Result<()> {
-    precondition::machine(&default_work_parent())?;
+    precondition::machine(&weft_host::work_dir())?;
     weft_host::require(&[Need::DemoWindow])?;
     for program in PROGRAMS {
         bin(program).map_err(|e| Unmet(e.to_string()))?;

@@ -108,7 +108,7 @@ impl Nested {
     }
 }
 
-/// Whether a directory holds a pinned link on the host's end of a veth.
+/// Names of the links that a directory of pins has on the host's ends of veths.
 pub fn device_links(links: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(links).into_iter().flatten().flatten();
     entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with("veth-")).collect()

@@ -3,12 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
+use weft_host::DEMO_WINDOW;
 use weft_lab::{Inventory, Lab, METRICS, Place, bin};
 use weft_tests::hold_port;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Where the demo's shop is served.
-const WINDOW: &str = "127.0.0.1:8480";
 
 const GUARD: &str = "agent guard";
 
@@ -51,7 +50,7 @@ fn what_is_missing_is_said_in_one_line_before_anything_changes() -> Result<()> {
             refused(place, program, &missing)?;
         }
     }
-    let held = [hold_port(place, METRICS)?, hold_port(place, WINDOW)?];
+    let held = [hold_port(place, METRICS)?, hold_port(place, &DEMO_WINDOW.to_string())?];
     for program in programs.iter().filter(|p| p.name != GUARD) {
         refused(place, program, &Missing { what: "a port", wrapper: Vec::new(), says: &["held"] })?;
     }

@@ -1,23 +1,14 @@
 //! The space that xtask's own steps need; the rest of what a machine must have is `weft-host`'s.
 
-use std::path::{Path, PathBuf};
-
 use weft_host::Unmet;
 
 use crate::process;
 
 /// A cold build of the workspace with its tests takes about 4 GiB, a warm one next to nothing.
 const BUILD_SPACE_MIB: u64 = 256;
-/// Databases, captures and sockets of one laboratory; weft-lab asks for the same.
-const WORK_SPACE_MIB: u64 = 256;
 
 /// Room for a build, and for a laboratory.
 pub(crate) fn space() -> Result<(), Unmet> {
     weft_host::space(&process::target_dir(), BUILD_SPACE_MIB, "set CARGO_TARGET_DIR to a larger file system")?;
-    weft_host::space(&work_dir(), WORK_SPACE_MIB, "set WEFT_WORK_DIR to a larger file system")
-}
-
-/// Where weft-lab keeps what belongs to one run.
-fn work_dir() -> PathBuf {
-    std::env::var_os("WEFT_WORK_DIR").map_or_else(|| Path::new("/var/tmp").to_owned(), PathBuf::from)
+    weft_host::work_space(&weft_host::work_dir())
 }

@@ -34,6 +34,9 @@ pub const DEMO_WINDOW: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 /// Bits of `capabilities(7)` that loading programs and making namespaces take.
 const CAPABILITIES: &[(u32, &str)] = &[(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
+/// Databases, captures and sockets of one laboratory.
+const WORK_SPACE_MIB: u64 = 256;
+
 /// Fails at the first need, in the order of [`Need`], that this machine does not meet.
 pub fn require(needs: &[Need]) -> Result<(), Unmet> {
     let mut needs = needs.to_vec();
@@ -79,6 +82,16 @@ pub fn space(dir: &Path, least_mib: u64, way_out: &str) -> Result<(), Unmet> {
         return Ok(());
     }
     Err(Unmet(format!("{} has {free_mib} MiB free and {least_mib} are needed: free some, or {way_out}", dir.display())))
+}
+
+/// Where a laboratory keeps what belongs to one run: `WEFT_WORK_DIR`, else `/var/tmp`, which is on disk and short enough for unix sockets.
+pub fn work_dir() -> PathBuf {
+    std::env::var_os("WEFT_WORK_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
+/// As [`space`], for a directory that a laboratory writes to.
+pub fn work_space(dir: &Path) -> Result<(), Unmet> {
+    space(dir, WORK_SPACE_MIB, "set WEFT_WORK_DIR to a larger file system")
 }
 
 fn free(address: SocketAddr) -> io::Result<()> {

@@ -36,13 +36,8 @@ pub struct LabOptions {
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { work_parent: default_work_parent(), lock_deadline: limits::LOCK_DEADLINE, keep_work: std::env::var_os("WEFT_LAB_KEEP").is_some(), notice: None }
+        Self { work_parent: weft_host::work_dir(), lock_deadline: limits::LOCK_DEADLINE, keep_work: std::env::var_os("WEFT_LAB_KEEP").is_some(), notice: None }
     }
-}
-
-/// `WEFT_WORK_DIR`, else `/var/tmp`: on disk, and short enough for unix sockets.
-pub fn default_work_parent() -> PathBuf {
-    std::env::var_os("WEFT_WORK_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
 pub struct Lab {

@@ -14,8 +14,6 @@ pub const STOP_GRACE: Duration = Duration::from_secs(5);
 pub const PROGRAMS_GONE_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two looks at a condition.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(25);
-/// Free space a work directory needs: PostgreSQL's data directory, logs and captures.
-pub const WORK_DIR_MIN_MIB: u64 = 256;
 /// Captures larger than this are refused by the decoder rather than read into memory.
 pub const CAPTURE_MAX_BYTES: u64 = 256 << 20;
 /// Pods of one node: the last octet of its /24, less the gateway.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use weft_host::{Need, Package, Unmet};
 
-use crate::{LabError, limits};
+use crate::LabError;
 
 /// The programs that a laboratory starts.
 pub const PACKAGES: &[Package] = &[
@@ -39,5 +39,5 @@ pub fn machine(work_parent: &Path) -> Result<(), Unmet> {
     if !work_parent.is_dir() {
         return Err(Unmet(format!("work directory {shown} does not exist")));
     }
-    weft_host::space(work_parent, limits::WORK_DIR_MIN_MIB, "set WEFT_WORK_DIR to a larger file system")
+    weft_host::work_space(work_parent)
 }
