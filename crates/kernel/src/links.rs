@@ -72,8 +72,10 @@ pub(crate) fn establish(pins: &Pins, name: &str, spec: &Spec, program: BorrowedF
         // The pinned link's target has gone (a cgroup made anew, another root), or its program cannot be swapped: the new one is attached before the old file gives way.
         Some(_) => {
             let link = target.attach(program, spec.attach_type).map_err(fail("attach"))?;
-            let aside = pins.link(&format!("{name}.new"));
-            pins.remove_link(&format!("{name}.new"))?;
+            // Without a dot, which a bpf file system refuses in names.
+            let aside = format!("{name}_new");
+            pins.remove_link(&aside)?;
+            let aside = pins.link(&aside);
             sys::pin(link.as_fd(), &aside).map_err(fail("pin its link"))?;
             fs::rename(&aside, &path).map_err(fail("pin its link"))
         }
