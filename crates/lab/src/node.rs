@@ -48,7 +48,8 @@ impl Node {
     fn lay_bridge(&self) -> Result<(), LabError> {
         let n = self.0.number;
         let place = self.place();
-        place.ip("link add pods type bridge")?;
+        // With an address of its own: else it takes that of one of its ports, another one whenever pods come and go.
+        place.ip(&format!("link add pods address 02:00:0a:4d:{n:02x}:01 type bridge"))?;
         place.ip(&format!("addr add 10.77.{n}.1/24 dev pods"))?;
         place.ip(&format!("-6 addr add {}/64 dev pods nodad", pod_v6(n, 1)))?;
         place.ip("link set pods up")?;
@@ -101,12 +102,18 @@ impl Node {
         if last > limits::PODS_PER_NODE_MAX {
             return Err(LabError::Precondition(format!("node {} already has {} pods", self.name(), limits::PODS_PER_NODE_MAX)));
         }
+        self.pod_at(name, cgroup, last)
+    }
+
+    /// A pod with these addresses of the node's subnets, by their last part, which is the caller's to keep apart from those of other pods: for
+    /// addresses that one pod takes over from another.
+    pub fn pod_at(&self, name: &str, cgroup: &Path, last: u8) -> Result<Pod, LabError> {
         let n = self.0.number;
         let (v4, v6) = (Ipv4Addr::new(10, 77, n, last), pod_v6(n, last));
         let place = Place::make(&self.0.run, &format!("{}-{name}", self.name()), cgroup, &self.dir().join("pods").join(name))?.with_hosts(&self.hosts());
         self.place().ip(&format!("link add p{last} type veth peer name eth0 netns {}", place.netns_name()))?;
         self.place().ip(&format!("link set p{last} master pods up"))?;
-        let pod = Pod { place: Arc::new(place), node: self.clone(), v4, v6 };
+        let pod = Pod { place: Arc::new(place), node: self.clone(), device: format!("p{last}"), v4, v6 };
         pod.address(v4, v6)?;
         Ok(pod)
     }
@@ -123,6 +130,8 @@ impl Node {
 pub struct Pod {
     place: Arc<Place>,
     node: Node,
+    /// The node's end of its veth.
+    device: String,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
 }
@@ -163,6 +172,9 @@ impl Pod {
 
     fn address(&self, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<(), LabError> {
         let n = self.node.0.number;
+        // Of the address too, so that neighbours find whoever has it now without being told.
+        let [_, _, _, last] = v4.octets();
+        self.place.ip(&format!("link set eth0 address 02:00:0a:4d:{n:02x}:{last:02x}"))?;
         self.place.ip(&format!("addr add {v4}/24 dev eth0"))?;
         self.place.ip(&format!("-6 addr add {v6}/64 dev eth0 nodad"))?;
         self.place.ip("link set eth0 up")?;
@@ -170,9 +182,11 @@ impl Pod {
         self.place.ip(&format!("-6 route replace default via {}", pod_v6(n, 1))).map(drop)
     }
 
-    /// Ends its programs and takes namespace and cgroup away, as a runtime does with a container that stops.
+    /// Ends its programs and takes veth, namespace and cgroup away, as a runtime does with a container that stops. Whoever keeps the namespace
+    /// alive keeps no address by that.
     pub fn remove(self) -> Result<(), LabError> {
         self.place.kill_all()?;
+        self.node.place().ip(&format!("link delete {}", self.device))?;
         shell::ip(&format!("netns delete {}", self.place.netns_name()))?;
         fs::remove_dir(self.place.cgroup()).map_err(LabError::io("remove", self.place.cgroup()))
     }
