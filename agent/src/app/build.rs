@@ -27,7 +27,7 @@ use crate::{
     holder,
     mesh::Mesh,
     metrics::Metrics,
-    node::{self, Applier, Drift, Ender, HostAddresses, Namespaces, NodeHost, NodePlumbing, Revoker, Sources},
+    node::{self, Applier, Drift, Ender, HostAddresses, Namespaces, NodeHost, NodePlumbing, Revoker, Sources, StaticFile},
     proxy::Proxy,
     snapshots::SnapshotStore,
     warnings::{Topic, Warnings},
@@ -119,6 +119,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
     });
     restore(&applier, &config).await?;
     let live_file = config.state_dir.join("workloads.json");
+    let static_file = StaticFile::new(config.workloads.clone());
     let plumbing = NodePlumbing {
         kernel: kernel.clone(),
         proxy: proxy.clone(),
@@ -131,11 +132,12 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         revoker,
         runtime: Handle::current(),
         live_file: live_file.clone(),
+        static_file: static_file.clone(),
         last: 0,
         doors: Default::default(),
         host: host_addresses(&config),
     };
-    let sources = Sources { places: places.clone(), static_file: config.workloads.clone(), live_file, warnings: warnings.clone() };
+    let sources = Sources { places: places.clone(), static_file, live_file, warnings: warnings.clone() };
     let (ready, done) = oneshot::channel();
     let (workloads, picture, workloads_thread) = node::start(plumbing, sources, ready).context("cannot start the thread of the workloads")?;
     done.await.context("the thread of the workloads ended at its start")?;

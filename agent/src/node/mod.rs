@@ -8,6 +8,7 @@ mod host;
 mod plumbing;
 mod revoker;
 mod standing;
+mod static_file;
 mod thread;
 
 pub use applier::Applier;
@@ -15,4 +16,5 @@ pub use drift::Drift;
 pub use host::NodeHost;
 pub use plumbing::{Door, HostAddresses, Namespaces, NodePlumbing, Place};
 pub use revoker::{Ender, Revoker};
+pub use static_file::StaticFile;
 pub use thread::{Sources, Workloads, start};

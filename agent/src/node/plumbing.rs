@@ -20,6 +20,7 @@ use super::{
     drift::Drift,
     revoker::{self, Ender, Revoker},
     standing::Fault,
+    static_file::StaticFile,
 };
 use crate::{
     holder::{Key, Link, Role},
@@ -27,7 +28,7 @@ use crate::{
     mesh::{Chain, Mesh},
     proxy::{LocalWorkload, Proxy, Residents, Serving, fresh_flow_id},
     warnings::{Topic, Warnings},
-    workloads::{Instance, Plumbing, Spec, save_live},
+    workloads::{Instance, Origin, Plumbing, Spec, save_live},
 };
 
 /// The open namespaces of enrolled workloads, by the agent's number of the instance.
@@ -80,6 +81,7 @@ pub struct NodePlumbing {
     pub runtime: Handle,
     /// Where live workloads are kept.
     pub live_file: PathBuf,
+    pub static_file: StaticFile,
     /// The number of the last instance.
     pub last: u32,
     /// By cookie of the namespace.
@@ -280,6 +282,10 @@ impl Plumbing for NodePlumbing {
     fn open(&mut self, spec: &Spec) -> Result<Held, String> {
         let netns = Netns::open(&spec.netns).map_err(|e| format!("network namespace {} cannot be opened: {e}", spec.netns.display()))?;
         belongs(spec)?;
+        // A pod may have come under a name that the file gives to somebody else by now.
+        if spec.origin == Origin::Static && self.static_file.has_changed() {
+            return Err("the workloads file has changed since it was read".to_owned());
+        }
         let failed = |e: io::Error| format!("no listener in network namespace {}: {e}", spec.netns.display());
         let cgroup_id = cgroup::id(&spec.cgroup).map_err(|e| absent("cgroup", &spec.cgroup, &e))?;
         let capture_key = Key { role: Role::Capture, netns: netns.cookie(), cgroup: cgroup_id };

@@ -2,20 +2,20 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 use weft_types::WorkloadUid;
 
-use super::arrivals::Arrivals;
+use super::{arrivals::Arrivals, static_file::StaticFile};
 use crate::{
     limits,
     mesh::Chain,
@@ -40,7 +40,7 @@ enum Command {
 /// Where workloads come from.
 pub struct Sources {
     pub places: Places,
-    pub static_file: Option<PathBuf>,
+    pub static_file: StaticFile,
     pub live_file: PathBuf,
     pub warnings: Arc<Warnings>,
 }
@@ -102,7 +102,7 @@ where
     let (manager, picture) = Manager::new(plumbing);
     let tell = commands.clone();
     let arrivals = Arrivals::new(move || tell.send(Command::Look).is_ok());
-    let run = move || Thread { manager, sources, seen: None, arrivals }.run(&inbox, ready);
+    let run = move || Thread { manager, sources, arrivals }.run(&inbox, ready);
     let thread = std::thread::Builder::new().name("weft-workloads".into()).spawn(run)?;
     Ok((Workloads(commands), picture, thread))
 }
@@ -110,13 +110,8 @@ where
 struct Thread<P: Plumbing> {
     manager: Manager<P>,
     sources: Sources,
-    /// The static file as it was read last.
-    seen: Option<Stamp>,
     arrivals: Arrivals,
 }
-
-/// What changes when a file is edited or replaced.
-type Stamp = (u64, u64, Option<SystemTime>);
 
 impl<P: Plumbing> Thread<P> {
     fn run(mut self, inbox: &mpsc::Receiver<Command>, ready: oneshot::Sender<()>) {
@@ -128,6 +123,8 @@ impl<P: Plumbing> Thread<P> {
             let wait = limits::WORKLOAD_SWEEP.saturating_sub(swept.elapsed());
             let command = inbox.recv_timeout(wait);
             let now = Instant::now();
+            // Before anything is looked at: what has just come is what the file says now.
+            self.watch(now);
             match command {
                 Ok(Command::Add(spec, reply)) => self.manager.add(*spec, now, now + limits::ENROL_TIMEOUT, reply),
                 Ok(Command::Remove(uid, reply)) => drop(reply.send(self.manager.remove(&uid))),
@@ -149,7 +146,6 @@ impl<P: Plumbing> Thread<P> {
             }
             if maintained.elapsed() >= limits::MAINTENANCE {
                 self.manager.maintain();
-                self.watch(now);
                 maintained = now;
             }
         }
@@ -171,8 +167,8 @@ impl<P: Plumbing> Thread<P> {
     }
 
     fn watch(&mut self, now: Instant) {
-        if let Some(file) = &self.sources.static_file
-            && stamp(file) != self.seen
+        if let Some(file) = self.sources.static_file.path()
+            && self.sources.static_file.has_changed()
         {
             info!(file = %file.display(), "the workloads file has changed");
             self.reload(now);
@@ -181,18 +177,12 @@ impl<P: Plumbing> Thread<P> {
 
     /// A file that cannot be read changes nothing.
     fn reload(&mut self, now: Instant) {
-        let Some(file) = &self.sources.static_file else { return };
-        self.seen = stamp(file);
+        let Some(file) = self.sources.static_file.path() else { return };
+        self.sources.static_file.begin();
         let messages = match read_static(file, &self.sources.places) {
             Ok(specs) => self.manager.set_static(specs, now),
             Err(e) => vec![format!("the workloads of before stay: {}", Chain(&e))],
         };
         self.sources.warnings.set(Topic::WorkloadsFile, messages);
     }
-}
-
-fn stamp(file: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt as _;
-    let m = std::fs::metadata(file).ok()?;
-    Some((m.ino(), m.len(), m.modified().ok()))
 }
