@@ -12,6 +12,7 @@ use std::{
 
 use tokio::runtime::Handle;
 use tracing::warn;
+use weft_ebpf_common::PATH_SAME_NODE;
 use weft_kernel::{Attestation, Enrolment, Kernel, Listeners, LiveSocket, cgroup, listeners, netns::Netns};
 use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
@@ -232,6 +233,20 @@ impl NodePlumbing {
         }
     }
 
+    /// Ends what leads from a workload to one of this node that is not enrolled any more: whoever withdrew that was no agent, and ended nothing.
+    fn cut_strays(&self, spec: &Spec, held: &Held) {
+        let place = held.place(spec);
+        let stray = |local: &HashSet<IpAddr>, s: &LiveSocket| {
+            let within = s.record.is_some_and(|r| r.path == PATH_SAME_NODE);
+            !s.exempt && !s.listening && within && !local.contains(&s.remote.ip().to_canonical())
+        };
+        let ended = self.kernel.local_addresses().and_then(|local| self.kernel.end_sockets(&held.netns, &held.cgroup, |s| stray(&local, s)));
+        match ended {
+            Ok(found) => self.ender.report(&place, &found, |_| Fault::Withdrawn),
+            Err(error) => warn!(workload = %spec.uid, error = %Chain(&error), "connections with withdrawn workloads could not be looked at"),
+        }
+    }
+
     fn stop(&self, held: &mut Held) {
         if let Some(serving) = held.serving.take() {
             self.runtime.block_on(serving.stop());
@@ -362,7 +377,10 @@ impl Plumbing for NodePlumbing {
         let enrolments: Vec<Enrolment<'_>> = keep.iter().map(|(_, held)| held.enrolment()).collect();
         match self.kernel.withdraw_others(&enrolments.iter().collect::<Vec<_>>()) {
             Ok(0) => {}
-            Ok(gone) => warn!(gone, "workloads of an earlier agent are withdrawn"),
+            Ok(gone) => {
+                warn!(gone, "workloads of an earlier agent are withdrawn");
+                keep.iter().for_each(|(spec, held)| self.cut_strays(spec, held));
+            }
             Err(error) => warn!(error = %Chain(&error), "workloads of an earlier agent cannot be withdrawn"),
         }
         let kept: HashSet<Key> = keep.iter().flat_map(|(_, held)| [held.capture_key, door_key(held.netns.cookie())]).collect();

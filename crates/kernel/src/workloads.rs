@@ -5,6 +5,7 @@
 //! denied. Withdrawal goes the other way.
 
 use std::{
+    collections::HashSet,
     io,
     net::IpAddr,
     os::fd::{AsRawFd as _, BorrowedFd},
@@ -129,6 +130,11 @@ impl Kernel {
             }
         }
         Ok(gone)
+    }
+
+    /// Addresses of the workloads that are enrolled on this node.
+    pub fn local_addresses(&self) -> Result<HashSet<IpAddr>, KernelError> {
+        Ok(self.tables.local_addrs.keys()?.into_iter().map(|addr| IpAddr::from(addr).to_canonical()).collect())
     }
 
     /// Reads every entry and link of the workload back from the kernel, and holds it against one look at the node; the error says what is missing.
