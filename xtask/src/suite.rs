@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,12 @@ pub(crate) struct TestArgs {
     /// Run the privileged tests under Debian's kernel of this line, in a virtual machine, instead
     #[arg(long, value_name = "LINE", value_parser = vm::lines(), conflicts_with = "suites")]
     kernel: Option<String>,
+    /// How long the suite model begins sequences
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// The first sequence of the suite model, as an earlier run has told it
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
     /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations, of boots for boot
     #[arg(last = true)]
     args: Vec<String>,
@@ -41,6 +48,8 @@ struct Suite {
 /// What suites of one run tell each other.
 struct Run<'a> {
     args: &'a [String],
+    seconds: Option<u64>,
+    seed: Option<u64>,
     /// An object of the kernel programs that a newer toolchain built: its bytes say nothing, so the privileged tests run on it.
     rebuilt: Option<PathBuf>,
 }
@@ -81,6 +90,13 @@ const SUITES: &[Suite] = &[
         run: |run| one_test("faults", run.args),
         default: true,
     },
+    Suite {
+        name: "model",
+        what: "generated sequences on real nodes, compared with a model; a minute of them, or --seconds",
+        needs: PRIVILEGED,
+        run: model,
+        default: true,
+    },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "boot",
@@ -119,7 +135,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     weft_host::require(&needs.into_iter().collect::<Vec<_>>())?;
     host::space()?;
 
-    let mut run = Run { args: &args.args, rebuilt: None };
+    if (args.seconds.is_some() || args.seed.is_some()) && !chosen.iter().any(|suite| suite.name == "model") {
+        bail!("--seconds and --seed are for the suite model, which is not among those named");
+    }
+    let mut run = Run { args: &args.args, seconds: args.seconds, seed: args.seed, rebuilt: None };
     let mut report = Vec::new();
     for (number, suite) in chosen.iter().enumerate() {
         println!("\n[{}/{}] {}: {}", number + 1, chosen.len(), suite.name, suite.what);
@@ -225,13 +244,29 @@ pub(crate) fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> 
 
 /// A test program that is a suite of its own, with what it prints.
 fn one_test(name: &str, args: &[String]) -> Result<()> {
+    process::run(&mut one_test_command(name, args)?)
+}
+
+fn one_test_command(name: &str, args: &[String]) -> Result<Command> {
     weft_host::ensure(PACKAGES)?;
     demo::build()?;
-    process::run(process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]).args(args).args(["--", "--nocapture"]))
+    let mut command = process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]);
+    command.args(args).args(["--", "--nocapture"]);
+    Ok(command)
+}
+
+fn model(run: &mut Run<'_>) -> Result<()> {
+    let mut command = one_test_command("model", run.args)?;
+    for (name, value) in [("WEFT_MODEL_SECONDS", run.seconds), ("WEFT_MODEL_SEED", run.seed)] {
+        if let Some(value) = value {
+            command.env(name, value.to_string());
+        }
+    }
+    process::run(&mut command)
 }
 
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["conformance", "faults", "upgrade"];
+const ELSEWHERE: &[&str] = &["conformance", "faults", "model", "upgrade"];
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 pub(crate) fn test_names(dir: &Path) -> Result<Vec<String>> {
