@@ -2,7 +2,7 @@
 
 usage: sink PORT | knock ADDRESS PORT TIMES | open ADDRESS PORT | pass ADDRESS PORT CONNECTIONS | stuff ADDRESS PORT CONNECTIONS | bulk ADDRESS PORT BYTES
 The sink answers a connection that begins with `e` byte for byte, tells one that begins with `b` how many bytes came before its FIN, and reads no
-more of one that begins with `s`.
+more of one that begins with `s`, after that one byte back.
 """
 import json, resource, select, signal, socket, sys, threading, time
 
@@ -14,6 +14,7 @@ kept = []
 def serve(c):
     first = c.recv(1)
     if first == b"s":
+        c.sendall(first)
         return kept.append(c)
     if first == b"e":
         c.sendall(first)
@@ -70,12 +71,15 @@ def through(to, n):
 def stuff(to, n):
     """Sends until nothing more is taken, over each."""
     socks = []
-    for _ in range(n):
-        s = socket.create_connection(to, 60)
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
-        s.sendall(b"s")
-        s.setblocking(False)
-        socks.append(s)
+    while len(socks) < n:
+        some = [socket.create_connection(to, 60) for _ in range(min(50, n - len(socks)))]
+        for s in some:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            s.sendall(b"s")
+        for s in some:
+            assert s.recv(1) == b"s"
+            s.setblocking(False)
+        socks += some
     poll, block, quiet = select.epoll(), b"s" * (1 << 18), time.monotonic()
     for s in socks:
         poll.register(s, select.EPOLLOUT | select.EPOLLET)
