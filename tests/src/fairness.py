@@ -1,9 +1,9 @@
 """Workloads that share the agents.
 
-usage: sink PORT | greedy ADDRESS PORT STREAMS | storm ADDRESS PORT AT_ONCE | polite ADDRESS PORT SECONDS | hold ADDRESS PORT CONNECTIONS
+usage: sink PORT | greedy ADDRESS PORT STREAMS | polite ADDRESS PORT SECONDS | hold ADDRESS PORT CONNECTIONS
 A connection to the sink that begins with `e` is answered byte for byte; of any other nothing is kept.
 """
-import json, select, socket, struct, sys, threading, time
+import json, select, socket, sys, threading, time
 
 mode = sys.argv[1]
 
@@ -74,28 +74,6 @@ def greedy(to, n):
             sent, since = 0, time.monotonic()
 
 
-def storm(to, n):
-    """New connections all the time, so many at once; each ends by a reset, so that no tunnel of it is warm for the next."""
-    linger, count = struct.pack("ii", 1, 0), [0]
-
-    def one():
-        while True:
-            try:
-                with socket.create_connection(to, 60) as s:
-                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    s.sendall(b"e")
-                    count[0] += s.recv(1) == b"e"
-            except OSError:
-                pass
-
-    for _ in range(n):
-        threading.Thread(target=one, daemon=True).start()
-    while True:
-        before, since = count[0], time.monotonic()
-        time.sleep(1)
-        print(f"{(count[0] - before) / (time.monotonic() - since):.0f} connections/s", flush=True)
-
-
 def polite(to, seconds):
     s = socket.create_connection(to, 60)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -136,4 +114,4 @@ if mode == "sink":
     sink(int(sys.argv[2]))
 else:
     to = (sys.argv[2], int(sys.argv[3]))
-    {"greedy": greedy, "storm": storm, "polite": polite, "hold": hold}[mode](to, int(sys.argv[4]))
+    {"greedy": greedy, "polite": polite, "hold": hold}[mode](to, int(sys.argv[4]))
