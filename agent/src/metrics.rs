@@ -41,7 +41,10 @@ pub struct Gauges {
     pub kernel_revision: Gauge,
     pub live: Gauge,
     pub descriptors: Family<Labels<1>, Gauge>,
+    pub buffered: Gauge,
+    pub small_buffers: Counter,
     pub flows_kept: Gauge,
+    pub flows_forgotten: Counter,
     pub bridge_connected: Gauge,
     pub holder_connected: Gauge,
     pub warnings: Gauge,
@@ -126,7 +129,14 @@ impl Gauges {
         r.register("weft_kernel_revision", "Revision in force, read back from the kernel", self.kernel_revision.clone());
         r.register("weft_proxy_live", "Connections that the proxy carries now", self.live.clone());
         r.register("weft_proxy_descriptors", "Descriptors that connections of the proxy hold, and those left for more", self.descriptors.clone());
+        r.register_with_unit("weft_proxy_buffered", "Memory that bytes on their way hold in the proxy", Unit::Bytes, self.buffered.clone());
+        r.register(
+            "weft_proxy_small_buffers",
+            "Times that a connection had a small buffer because its workload, or all, held too much",
+            self.small_buffers.clone(),
+        );
         r.register("weft_flows_kept", "Flow records in memory", self.flows_kept.clone());
+        r.register("weft_flows_forgotten", "Flow records that made room for newer ones", self.flows_forgotten.clone());
         r.register("weft_bridge_connected", "1: the stream from the IAM bridge is up", self.bridge_connected.clone());
         r.register("weft_holder_connected", "1: a holder keeps the listeners", self.holder_connected.clone());
         r.register("weft_warnings", "Things that are not as they should be; see weft status", self.warnings.clone());

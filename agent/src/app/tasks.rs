@@ -1,7 +1,7 @@
 //! What runs beside the requests: the flow ring, the kernel's log, sweeps, the metrics endpoint.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -142,7 +142,11 @@ fn measure(g: &Gauges, node: &Node) {
     let (used, all) = node.proxy.descriptors();
     g.descriptors.get_or_create(&[("state", "used")]).set(used as i64);
     g.descriptors.get_or_create(&[("state", "free")]).set(all.saturating_sub(used) as i64);
+    let (buffered, small) = node.proxy.buffered();
+    g.buffered.set(buffered as i64);
+    g.small_buffers.inner().store(small, Ordering::Relaxed);
     g.flows_kept.set(node.flows.kept() as i64);
+    g.flows_forgotten.inner().store(node.flows.forgotten(), Ordering::Relaxed);
     g.bridge_connected.set(node.link.now().connected.into());
     g.holder_connected.set(node.holder.is_connected().into());
     g.warnings.set(node.warnings.list().len() as i64);

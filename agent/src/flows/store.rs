@@ -33,6 +33,8 @@ struct Inner {
     records: BTreeMap<u64, Arc<Record>>,
     places: HashMap<(FlowId, Side), u64>,
     next: u64,
+    /// How many have been forgotten at the bound.
+    forgotten: u64,
     max: usize,
 }
 
@@ -78,6 +80,10 @@ impl Store {
         self.lock().records.len()
     }
 
+    pub fn forgotten(&self) -> u64 {
+        self.lock().forgotten
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -94,6 +100,7 @@ impl Inner {
             && let Some((_, oldest)) = self.records.pop_first()
         {
             self.places.remove(&(oldest.id, oldest.side()));
+            self.forgotten += 1;
         }
         let kept = Arc::new(record);
         self.places.insert(key, self.next);

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn share(workload: u32) -> Share {
-        Share { workload, caller: None }
+        Share::Workload(workload)
     }
 
     fn as_many_as_it_gets(budget: &Arc<Budget>, workload: u32) -> Vec<Place> {

@@ -5,25 +5,36 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use super::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX};
+use super::{
+    limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX},
+    memory::{Charge, room},
+};
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// [`BUFFER_BYTES`] of memory, lent by the worker thread that took it; it goes back to whichever thread drops it.
-pub(crate) struct Buffer(Box<[u8]>);
+/// Memory in the name of whoever has the turn, [`BUFFER_BYTES`] or less where that one holds too much. The large ones are lent by the worker
+/// thread and go back to whichever thread drops them.
+pub(crate) struct Buffer {
+    memory: Box<[u8]>,
+    _charge: Charge,
+}
 
 impl Buffer {
     pub(crate) fn take() -> Self {
-        let spare = SPARE.with_borrow_mut(Vec::pop);
-        Self(spare.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()))
+        let charge = room();
+        let spare = if charge.bytes == BUFFER_BYTES { SPARE.with_borrow_mut(Vec::pop) } else { None };
+        Self { memory: spare.unwrap_or_else(|| vec![0; charge.bytes].into_boxed_slice()), _charge: charge }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.0);
+        let memory = std::mem::take(&mut self.memory);
+        if memory.len() < BUFFER_BYTES {
+            return;
+        }
         // A thread that is ending has no store any more; then the memory is simply freed.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
@@ -37,12 +48,12 @@ impl Drop for Buffer {
 impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.memory
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.memory
     }
 }

@@ -130,6 +130,8 @@ pub enum Bound {
     Endpoints,
     /// Kept TLS configurations were dropped; they are made again when they are needed.
     Configs,
+    /// A handshake waited for others of the same address.
+    Handshakes,
 }
 
 impl Bound {
@@ -138,6 +140,7 @@ impl Bound {
             Self::Pool => "pool",
             Self::Endpoints => "endpoints",
             Self::Configs => "tls-configs",
+            Self::Handshakes => "handshakes",
         }
     }
 }

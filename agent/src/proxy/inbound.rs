@@ -19,7 +19,8 @@ use super::{
     Shared,
     account::{Account, Failure, fresh_flow_id},
     fair::Share,
-    host::{LocalWorkload, Measure, Point},
+    host::{Bound, LocalWorkload, Measure, Point},
+    knocks::Knock,
     limits::{DELIVERY_CONNECT, DESCRIPTORS_IN, HANDSHAKE_IN, HEADER, READY_WAIT, TUNNEL_IDLE},
     live::Claim,
     read_ahead::ReadAhead,
@@ -47,11 +48,29 @@ pub(crate) struct Inbound {
 type Greeted = tokio_rustls::StartHandshake<ReadAhead>;
 
 impl Door {
-    pub(crate) async fn handle(&self, socket: TcpStream, shaking: OwnedSemaphorePermit) {
+    pub(crate) async fn handle(&self, socket: TcpStream, from: SocketAddr, shaking: OwnedSemaphorePermit) {
+        let (host, from) = (&self.shared.host, from.ip().to_canonical());
+        let share = Share::Address(from);
+        let _place = match self.shared.budget.take(share, DESCRIPTORS_IN) {
+            Ok(place) => place,
+            Err(failure) => {
+                host.measure(Measure::Refused { point: Point::In, reason: failure.reason });
+                return tracing::debug!(%from, detail = failure.detail, "no tunnel");
+            }
+        };
+        let Some(knock) = self.shared.knocks.enter(from, shaking, || host.measure(Measure::Bound(Bound::Handshakes))).await else { return };
+        if let Some((inbound, greeted)) = self.shared.fair.run(share, self.greet(socket)).await {
+            inbound.handle(share, greeted, knock).await;
+        }
+    }
+
+    /// Hears whom the caller asks for.
+    async fn greet(&self, socket: TcpStream) -> Option<(Inbound, Greeted)> {
         let host = &self.shared.host;
         let failed = |detail: String| {
             host.measure(Measure::Handshake { point: Point::In, ok: false });
             tracing::debug!(detail, "no tunnel");
+            None
         };
         if let Err(e) = sockets::tune(&socket) {
             return failed(e.to_string());
@@ -64,33 +83,25 @@ impl Door {
         let Some(asked) = self.residents.asked(host, greeted.client_hello().server_name()) else {
             return failed("nobody lives in this namespace any more".to_owned());
         };
-        Inbound { shared: self.shared.clone(), workload: asked.workload, gone: asked.gone }.handle(greeted, shaking).await;
+        Some((Inbound { shared: self.shared.clone(), workload: asked.workload, gone: asked.gone }, greeted))
     }
 }
 
 impl Inbound {
-    async fn handle(&self, greeted: Greeted, shaking: OwnedSemaphorePermit) {
-        let nobody = Share { workload: self.workload.number, caller: None };
-        let _place = match self.shared.budget.take(nobody, DESCRIPTORS_IN) {
-            Ok(place) => place,
-            Err(failure) => {
-                drop(greeted);
-                return Account::new(&self.shared.host, Point::In, &self.workload, fresh_flow_id(), None).refused(&failure);
-            }
-        };
+    async fn handle(&self, nobody: Share, greeted: Greeted, knock: Knock) {
         let accepted = tokio::select! {
             biased;
             () = self.gone.cancelled() => return,
             accepted = self.shared.fair.run(nobody, self.shake_hands(greeted)) => accepted,
         };
-        drop(shaking);
+        drop(knock);
         self.shared.host.measure(Measure::Handshake { point: Point::In, ok: accepted.is_ok() });
         let (tunnel, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(detail) => return tracing::debug!(workload = %self.workload.uid, detail, "no tunnel"),
         };
         let caller = self.shared.host.index().and_then(|index| index.by_identity(&peer).map(|service| service.id));
-        let share = Share { caller, ..nobody };
+        let share = Share::Caller(self.workload.number, caller);
         self.shared.fair.run(share, self.serve_all(share, tunnel, &peer)).await;
     }
 

@@ -42,6 +42,10 @@ pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
 
 /// Handshakes under way on one tunnel listener. At the bound it stops accepting, so the backlog waits.
 pub(crate) const HANDSHAKES_PER_LISTENER_MAX: usize = 128;
+/// Handshakes under way from one address. Further ones wait for one another, without a place of the listener's, which is counted.
+pub(crate) const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_PER_LISTENER_MAX / 4;
+/// How long they wait. Then the connection is closed: its caller has given up by now.
+pub(crate) const HANDSHAKE_WAIT: Duration = HANDSHAKE_OUT_LAST;
 /// Connections of one workload (on the listening side: of one caller to it). At the bound a new one is refused, with the reason `budget`.
 pub(crate) const CONNECTIONS_PER_SHARE_MAX: usize = 8192;
 /// Connections of one listener, whatever their state, those included that are about to be refused. At the bound it stops accepting.
@@ -69,6 +73,11 @@ pub(crate) const MIRRORED_PROBES: u32 = 3;
 
 /// One direction of a connection holds at most one buffer, and only while bytes are on their way.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of buffers that one share (a workload; on the listening side, one caller to it) holds, and all together. Beyond, further buffers are
+/// [`SMALL_BUFFER_BYTES`], which is counted: connections go on, in smaller pieces. TLS holds at most as much again as the buffers, and a record each way.
+pub(crate) const BUFFERED_PER_SHARE_MAX_BYTES: usize = 32 << 20;
+pub(crate) const BUFFERED_MAX_BYTES: usize = 256 << 20;
+pub(crate) const SMALL_BUFFER_BYTES: usize = 4 * 1024;
 /// Unused buffers that one worker thread keeps.
 pub(crate) const SPARE_BUFFERS_MAX: usize = 64;
 /// A RESET that the peer does not take within this time is not said; the connection is ended all the same. And what a side had sent before

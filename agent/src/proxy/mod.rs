@@ -13,8 +13,10 @@ mod fair;
 mod host;
 mod inbound;
 mod keepalive;
+mod knocks;
 mod limits;
 mod live;
+mod memory;
 mod outbound;
 mod pool;
 mod read_ahead;
@@ -50,7 +52,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weft_policy::Index;
 
-use self::{balance::Balance, budget::Budget, fair::Fair, inbound::Door, live::Live, outbound::Outbound, pool::Pool, tls::Configs};
+use self::{
+    balance::Balance, budget::Budget, fair::Fair, inbound::Door, knocks::Knocks, live::Live, memory::Memory, outbound::Outbound, pool::Pool, tls::Configs,
+};
 
 /// The proxy of one node. Cheap to clone.
 #[derive(Clone)]
@@ -72,6 +76,8 @@ pub(crate) struct Shared {
     balance: Arc<Balance>,
     fair: Arc<Fair>,
     budget: Arc<Budget>,
+    memory: Arc<Memory>,
+    knocks: Knocks,
     configs: Configs,
     /// No connection is accepted any more, and idle tunnels end.
     draining: CancellationToken,
@@ -84,13 +90,16 @@ pub(crate) struct Shared {
 impl Proxy {
     /// Needs a running tokio runtime.
     pub fn new(host: Arc<dyn Host>) -> Self {
+        let memory = Arc::<Memory>::default();
         let shared = Arc::new(Shared {
             host,
             live: Arc::default(),
             pool: Pool::default(),
             balance: Arc::default(),
-            fair: Fair::new(),
+            fair: Fair::new(memory.clone()),
             budget: Budget::of_process(),
+            memory,
+            knocks: Knocks::default(),
             configs: Configs::default(),
             draining: CancellationToken::new(),
             accepted: TaskTracker::new(),
@@ -112,9 +121,9 @@ impl Proxy {
     /// Serves the listener that the tunnel's port of a namespace is steered to, for those who live there: see [`Self::move_in`].
     pub fn serve_tunnel(&self, residents: Residents, listener: TcpListener) -> io::Result<Serving> {
         let door = Arc::new(Door { shared: self.shared.clone(), residents });
-        self.serve(listener, CancellationToken::new(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, _, shaking| {
+        self.serve(listener, CancellationToken::new(), limits::HANDSHAKES_PER_LISTENER_MAX, move |socket, from, shaking| {
             let door = door.clone();
-            async move { door.handle(socket, shaking).await }
+            async move { door.handle(socket, from, shaking).await }
         })
     }
 
@@ -155,6 +164,11 @@ impl Proxy {
     /// Descriptors that connections hold, and how many there are for them.
     pub fn descriptors(&self) -> (usize, usize) {
         self.shared.budget.used()
+    }
+
+    /// Bytes that connections have buffered, and how many times one was given a small buffer because its share, or all, held too much.
+    pub fn buffered(&self) -> (usize, u64) {
+        self.shared.memory.used()
     }
 
     /// `starting` bounds the connections that have not yet given their second permit back.

@@ -66,7 +66,7 @@ enum Met {
 
 impl Outbound {
     pub(crate) async fn handle(&self, application: TcpStream, caller: SocketAddr) {
-        let share = Share { workload: self.workload.number, caller: None };
+        let share = Share::Workload(self.workload.number);
         self.shared.fair.run(share, self.handle_in_turn(share, application, caller)).await;
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use weft_ebpf_common::State;
+use weft_ebpf_common::{Addr, Attestation, State, TupleKey, limits::ATTESTATIONS_MAX};
 use weft_policy::KernelTables;
 
 use crate::{
@@ -44,6 +44,19 @@ impl Pinned {
         [id(&t.state), id(&t.workloads), id(&t.netns), id(&t.destinations), id(&t.grants), id(&t.attestations), id(&t.local)].into_iter().collect()
     }
 
+    /// Fills the table of handshakes under way with records that are nobody's, and says how many there was room for. Fail-closed: no
+    /// connection has their tuples, and they keep out those that need room.
+    pub fn crowd_attestations(&self) -> Result<usize, KernelError> {
+        let record = Attestation { since_ns: u64::MAX, ..Attestation::default() };
+        let mut keys = crowd();
+        Ok(keys.position(|key| self.tables.attestations.put(&key, &record).is_err()).unwrap_or(ATTESTATIONS_MAX as usize))
+    }
+
+    /// Takes those away again.
+    pub fn uncrowd_attestations(&self) -> Result<(), KernelError> {
+        crowd().try_for_each(|key| self.tables.attestations.remove(&key).map(drop))
+    }
+
     /// How many entries each table has that grows with workloads.
     pub fn occupancy(&self) -> Result<Vec<(&'static str, usize)>, KernelError> {
         let t = &self.tables;
@@ -72,6 +85,14 @@ fn id<K: Plain, V: Plain>(table: &Table<K, V>) -> Result<(&'static str, u32), Ke
     let info = sys::map_info(table.fd()).map_err(KernelError::table(table.name(), "inspect"))?;
     Ok((table.name(), info.id))
 }
+
+/// Tuples of no namespace.
+fn crowd() -> impl Iterator<Item = TupleKey> {
+    let of = |port| TupleKey { netns: 0, remote: Addr::UNSPECIFIED, local: Addr::UNSPECIFIED, remote_port: port, local_port: 0, proto: 0 };
+    (0..=u16::MAX).map(of)
+}
+
+const _: () = assert!(ATTESTATIONS_MAX as usize <= 1 << 16);
 
 fn empty<K: Plain, V: Plain>(table: &Table<K, V>) -> Result<usize, KernelError> {
     let keys = table.keys()?;

@@ -1,11 +1,15 @@
 //! Beginnings and ends: an agent that has just started, a grant that goes, a workload that goes, an agent that drains.
 
 use std::{
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+};
 use weft_ebpf_common::TUNNEL_PORT;
 use weft_identity::Svid;
 use weft_types::{Reason, Verdict};
@@ -15,8 +19,8 @@ use super::{
     world::{CLIENT, SERVER, World, until},
 };
 use crate::proxy::{
-    Host, Measure, Proxy,
-    limits::{HANDSHAKE_IN, HANDSHAKES_PER_LISTENER_MAX},
+    Bound, Host, Measure, Proxy,
+    limits::{HANDSHAKE_IN, HANDSHAKES_PER_ADDRESS_MAX, HANDSHAKES_PER_LISTENER_MAX},
     ready::ready,
 };
 
@@ -77,8 +81,8 @@ async fn a_caller_that_gives_up_is_not_waited_for() {
 async fn those_who_only_hold_the_line_do_not_keep_others_out_for_long() {
     let w = World::new().await;
     let mut silent = Vec::new();
-    for _ in 0..HANDSHAKES_PER_LISTENER_MAX {
-        silent.push(TcpStream::connect((w.server.addresses[0], TUNNEL_PORT)).await.unwrap());
+    for address in 1..=HANDSHAKES_PER_LISTENER_MAX / HANDSHAKES_PER_ADDRESS_MAX {
+        silent.extend(hold_the_line(&w, address as u8, HANDSHAKES_PER_ADDRESS_MAX).await);
     }
     let began = Instant::now();
     w.connected().await;
@@ -87,6 +91,27 @@ async fn those_who_only_hold_the_line_do_not_keep_others_out_for_long() {
     for mut s in silent {
         hear_end(&mut s).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_the_line_a_thousand_times_waits_for_itself_only() {
+    let w = World::new().await;
+    let _silent = hold_the_line(&w, 1, 2 * HANDSHAKES_PER_LISTENER_MAX).await;
+    let began = Instant::now();
+    w.connected().await;
+    assert!(began.elapsed() < HANDSHAKE_IN / 2, "a neighbour waited for the greedy");
+    assert!(w.b.count(Measure::Bound(Bound::Handshakes)) > 0, "and those who wait are counted");
+}
+
+/// Connections from one address that never greet.
+async fn hold_the_line(w: &World, address: u8, connections: usize) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..connections {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 9, 9, address), 0).into()).unwrap();
+        silent.push(socket.connect((w.server.addresses[0], TUNNEL_PORT).into()).await.unwrap());
+    }
+    silent
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
