@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use weft_ebpf_common::State;
+use weft_ebpf_common::{Attestation, State, TupleKey, limits::DATAGRAMS_MAX};
 use weft_policy::KernelTables;
 
 use crate::{
@@ -36,6 +36,21 @@ impl Pinned {
     /// Entries of the table of handshakes under way.
     pub fn attestations(&self) -> Result<usize, KernelError> {
         Ok(self.tables.attestations.keys()?.len())
+    }
+
+    /// Flows of datagrams.
+    pub fn datagrams(&self) -> Result<Vec<(TupleKey, Attestation)>, KernelError> {
+        self.tables.datagrams.entries()
+    }
+
+    /// Fills that table to its bound with flows of nobody, and says how many that took. Fail-closed: no program follows one.
+    pub fn fill_datagrams(&self) -> Result<usize, KernelError> {
+        let free = DATAGRAMS_MAX as usize - self.tables.datagrams.keys()?.len();
+        for n in 0..free {
+            let key = TupleKey { remote_port: n as u16, local_port: (n >> 16) as u16, ..TupleKey::default() };
+            self.tables.datagrams.put(&key, &Attestation { since_ns: u64::MAX, ..Attestation::default() })?;
+        }
+        Ok(free)
     }
 
     /// The kernel's id of each policy table: two agents share none.

@@ -34,6 +34,9 @@ pub static DEVICES: HashMap<u32, Device> = HashMap::pinned(limits::DEVICES_MAX, 
 /// Preallocated: an allocation that fails under memory pressure would refuse connections.
 #[map]
 pub static ATTESTATIONS: HashMap<TupleKey, Attestation> = HashMap::pinned(limits::ATTESTATIONS_MAX, 0);
+/// Flows of datagrams between workloads of this node. Preallocated, as above.
+#[map]
+pub static DATAGRAMS: HashMap<TupleKey, Attestation> = HashMap::pinned(limits::DATAGRAMS_MAX, 0);
 /// Who listens in shared namespaces.
 #[map]
 pub static LISTENING: HashMap<ListenKey, Listen> = HashMap::pinned(limits::LISTENING_MAX, BPF_F_NO_PREALLOC);
@@ -52,6 +55,9 @@ pub static SOCKS: SkStorage<Attestation> = SkStorage::new();
 /// Who made the socket.
 #[btf_map]
 pub static OWNERS: SkStorage<SocketOwner> = SkStorage::new();
+/// Whom a datagram socket has dialled, and by which address.
+#[btf_map]
+pub static PEERS: SkStorage<Peers> = SkStorage::new();
 
 const COUNTERS_LEN: u32 = weft_ebpf_common::abi::COUNTERS;
 
@@ -95,6 +101,11 @@ pub fn record<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut Attestation
 #[inline(always)]
 pub fn owner<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut SocketOwner> {
     storage(core::ptr::addr_of!(OWNERS).cast(), sk, create)
+}
+
+#[inline(always)]
+pub fn peers<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut Peers> {
+    storage(core::ptr::addr_of!(PEERS).cast(), sk, create)
 }
 
 #[inline(always)]
