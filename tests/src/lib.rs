@@ -10,6 +10,7 @@ mod mesh;
 pub mod packets;
 mod probe;
 pub mod real;
+pub mod udp;
 
 pub use held::{End, Held};
 pub use load::{Loads, Seen};

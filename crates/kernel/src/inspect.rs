@@ -47,10 +47,15 @@ impl Pinned {
     pub fn fill_datagrams(&self) -> Result<usize, KernelError> {
         let free = DATAGRAMS_MAX as usize - self.tables.datagrams.keys()?.len();
         for n in 0..free {
-            let key = TupleKey { remote_port: n as u16, local_port: (n >> 16) as u16, ..TupleKey::default() };
-            self.tables.datagrams.put(&key, &Attestation { since_ns: u64::MAX, ..Attestation::default() })?;
+            self.tables.datagrams.put(&TupleKey { proto: n as u32, ..TupleKey::default() }, &Attestation { since_ns: u64::MAX, ..Attestation::default() })?;
         }
         Ok(free)
+    }
+
+    /// Takes away what [`Self::fill_datagrams`] put in.
+    pub fn forget_filling(&self) -> Result<(), KernelError> {
+        let of_nobody = self.tables.datagrams.keys()?.into_iter().filter(|key| key.netns == 0);
+        of_nobody.map(|key| self.tables.datagrams.remove(&key).map(drop)).collect()
     }
 
     /// The kernel's id of each policy table: two agents share none.

@@ -160,10 +160,10 @@ pub fn remember(sk: *mut bpf_sock, dialled: &Addr, dialled_port: u16, to: &Addr,
     while i < PEERS_MAX {
         let p = &mut peers.peers[i];
         if p.used_ns != 0 && p.to_port == to_port && p.to == *to {
-            // The last name that it was dialled by, as there is no telling which one an answer is to.
-            (p.dialled, p.dialled_port) = (*dialled, dialled_port);
-            if p.used_ns != PEER_CONNECTED {
-                p.used_ns = used_ns;
+            // The last name that it was dialled by, as there is no telling which one an answer is to; but for the one that the socket is connected by:
+            // a mapped address comes through `sendmsg()` too, as the endpoint's.
+            if connected || p.used_ns != PEER_CONNECTED {
+                (p.dialled, p.dialled_port, p.used_ns) = (*dialled, dialled_port, used_ns);
             }
             return true;
         }
