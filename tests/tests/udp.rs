@@ -76,7 +76,8 @@ fn a_grant_carries_datagrams_there_and_back_on_one_node() -> Result<()> {
     let vip_port = DIALLED.to_string();
     let bound = BOUND.to_string();
     let _other = serve(client.place(), "own", BOUND + 2, "plain")?;
-    let said: Vec<Vec<String>> = serde_json::from_str(&udp(client.place(), &["both", "127.0.0.1", &(BOUND + 2).to_string(), "127.0.0.1", &(BOUND + 2).to_string()])?)?;
+    let said: Vec<Vec<String>> =
+        serde_json::from_str(&udp(client.place(), &["both", "127.0.0.1", &(BOUND + 2).to_string(), "127.0.0.1", &(BOUND + 2).to_string()])?)?;
     assert!(said.iter().all(|s| s[0] == "own" && s[1] == "127.0.0.1"), "within a namespace of one identity: {said:?}");
     let said: Vec<Vec<String>> = serde_json::from_str(&udp(client.place(), &["both", &v4, &bound, &v4, &bound])?)?;
     assert!(said.iter().all(|s| *s == ["near", &v4, &bound]), "{said:?}");
@@ -184,7 +185,11 @@ fn nobody_else_gets_a_datagram_in_whatever_address_it_writes() -> Result<()> {
     assert_eq!(ask(server.place(), How::SendTo, own, 40_001, &["x"])?.errno, EPERM);
     assert_eq!(ask(server.place(), How::SendTo, own, own_port.parse()?, &["x"])?.errno, EPERM, "from another port than the one that was asked");
     assert_eq!(ask(server.place(), How::SendTo, &stranger.v4().to_string(), BOUND, &["x"])?.errno, EPERM);
-    eventually(SETTLE, "the conversation going on", || if beating.log().lines().filter(|l| *l == "alive").count() > beats { Ok(()) } else { bail!("not yet") })?;
+    eventually(
+        SETTLE,
+        "the conversation going on",
+        || if beating.log().lines().filter(|l| *l == "alive").count() > beats { Ok(()) } else { bail!("not yet") },
+    )?;
 
     eventually(SETTLE, "the refusal in a flow", || {
         let flows = mesh.flows(0)?;

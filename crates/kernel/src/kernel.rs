@@ -17,9 +17,9 @@ use aya::{
     maps::{Map, MapData, RingBuf},
 };
 use weft_ebpf_common::{
-    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_DATAGRAM_FULL, COUNT_DATAGRAM_REFUSED, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
-    COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, Listen, ListenKey,
-    LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
+    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_DATAGRAM_FULL, COUNT_DATAGRAM_REFUSED, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED,
+    COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External,
+    Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 

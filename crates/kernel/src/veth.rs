@@ -35,10 +35,8 @@ pub(crate) struct Side {
 }
 
 /// What the workload sends, and what comes to it.
-pub(crate) const SIDES: [Side; 2] = [
-    Side { spec: VETH, link: "veth-", classifier: rtnl::CLSACT_INGRESS },
-    Side { spec: ARRIVAL, link: "arrival-", classifier: rtnl::CLSACT_EGRESS },
-];
+pub(crate) const SIDES: [Side; 2] =
+    [Side { spec: VETH, link: "veth-", classifier: rtnl::CLSACT_INGRESS }, Side { spec: ARRIVAL, link: "arrival-", classifier: rtnl::CLSACT_EGRESS }];
 
 /// A host's end, and what the program has to know of it.
 #[derive(Clone, Debug)]

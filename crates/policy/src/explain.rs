@@ -35,7 +35,9 @@ pub(crate) fn explain(index: &Index, query: &Query, judgement: &Judgement<'_>) -
         };
     };
     match (judgement.reason, destination) {
-        (Reason::Protocol, _) => Explanation::miss(format!("{} is not carried to interfaces by this version, whoever declares it: only TCP is", query.protocol)),
+        (Reason::Protocol, _) => {
+            Explanation::miss(format!("{} is not carried to interfaces by this version, whoever declares it: only TCP is", query.protocol))
+        }
         (Reason::OtherNode, Some(to)) => Explanation::miss(other_node(index, source, to)),
         (Reason::TunnelPort, _) => Explanation::miss(format!("port {TUNNEL_PORT} belongs to the agents on every address of the mesh")),
         (Reason::NoSnapshot, _) => Explanation::miss("the node has received nothing from the IAM bridge yet".to_owned()),

@@ -74,8 +74,7 @@ fn stands<F: Flows>(flows: &F, key: &TupleKey, caller: u64, now_ns: u64) -> bool
         return false;
     }
     let Some(port) = flows.port(r.destination, DEST_ENDPOINT, key.local_port, PROTO_UDP) else { return false };
-    r.source == r.destination
-        || matches!(flows.grant(r.source, r.destination, port.service_port, PROTO_UDP), Some(g) if g.flags & GRANT_NEEDS_L7 == 0)
+    r.source == r.destination || matches!(flows.grant(r.source, r.destination, port.service_port, PROTO_UDP), Some(g) if g.flags & GRANT_NEEDS_L7 == 0)
 }
 
 /// A verdict that allows a datagram leads to a workload of this node only, and not to what has no watched way in.

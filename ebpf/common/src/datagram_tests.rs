@@ -149,7 +149,8 @@ fn whatever_could_become_a_datagram_is_one_or_is_refused() {
     check(frame6(IPPROTO_FRAGMENT, &[&[PROTO_UDP, 0, 0, 1, 0, 0, 0, 7][..], &udp].concat()), six);
     check(frame6(IPPROTO_FRAGMENT, &[&[PROTO_UDP, 0, 0, 9, 0, 0, 0, 7][..], &udp].concat()), Arriving::Other);
     check(frame6(IPPROTO_FRAGMENT, &[&[IPPROTO_DSTOPTS, 0, 0, 1, 0, 0, 0, 7][..], &udp].concat()), Arriving::Hidden);
-    for (options, expect) in [(PROTO_UDP, Arriving::Hidden), (IPPROTO_ROUTING, Arriving::Hidden), (PROTO_TCP, Arriving::Other), (PROTO_ICMPV6, Arriving::Other)] {
+    for (options, expect) in [(PROTO_UDP, Arriving::Hidden), (IPPROTO_ROUTING, Arriving::Hidden), (PROTO_TCP, Arriving::Other), (PROTO_ICMPV6, Arriving::Other)]
+    {
         check(frame6(IPPROTO_HOPOPTS, &[&[options, 0, 1, 4, 0, 0, 0, 0][..], &udp].concat()), expect);
     }
     for next in [IPPROTO_ROUTING, IPPROTO_DSTOPTS] {

@@ -47,17 +47,8 @@ pub fn weft_arrival(ctx: TcContext) -> i32 {
     if let Some(device) = receiver
         && may_tell(unsafe { &mut *device })
     {
-        let seen = Seen {
-            flow: emit::flow_id(),
-            netns: home,
-            source: 0,
-            revision,
-            addr: &d.from,
-            port: d.to_port,
-            proto: PROTO_UDP,
-            path: 0,
-            with_task: false,
-        };
+        let seen =
+            Seen { flow: emit::flow_id(), netns: home, source: 0, revision, addr: &d.from, port: d.to_port, proto: PROTO_UDP, path: 0, with_task: false };
         emit::denied(&seen, REASON_UNATTESTED);
     }
     REFUSE

@@ -22,8 +22,7 @@ use crate::{
     emit::{self, Seen},
     listen::is_shared,
     maps::{self, Slot},
-    udp,
-    who,
+    udp, who,
 };
 
 const REFUSE: i32 = 0;
