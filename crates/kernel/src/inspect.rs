@@ -54,8 +54,8 @@ impl Pinned {
 
     /// Takes away what [`Self::fill_datagrams`] put in.
     pub fn forget_filling(&self) -> Result<(), KernelError> {
-        let of_nobody = self.tables.datagrams.keys()?.into_iter().filter(|key| key.netns == 0);
-        of_nobody.map(|key| self.tables.datagrams.remove(&key).map(drop)).collect()
+        let mut of_nobody = self.tables.datagrams.keys()?.into_iter().filter(|key| key.netns == 0);
+        of_nobody.try_for_each(|key| self.tables.datagrams.remove(&key).map(drop))
     }
 
     /// The kernel's id of each policy table: two agents share none.
