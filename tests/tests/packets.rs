@@ -14,7 +14,7 @@ const PORT: u16 = 8080;
 /// What a grant is enough for, when no socket made it.
 const GRANTED: [&str; 5] = ["arp", "echo4", "echo6", "tcp4", "tcp6"];
 /// What could become a datagram is refused on its way in too, unless an enrolled workload of this node sends it, and so before the capture sees it.
-const JUDGED_ON_ARRIVAL: [&str; 9] = ["broadcast", "ethertype", "fragment6", "multicast4", "multicast6", "subnet broadcast", "udp4", "udp6", "vlan"];
+const JUDGED_ON_ARRIVAL: [&str; 8] = ["broadcast", "ethertype", "fragment6", "multicast4", "multicast6", "subnet broadcast", "udp4", "udp6"];
 /// Neighbours must be found, granted or not.
 const NEVER_REFUSED: [&str; 1] = ["arp"];
 
