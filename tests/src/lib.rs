@@ -10,6 +10,8 @@ mod mesh;
 pub mod packets;
 mod probe;
 pub mod real;
+pub mod udp;
+pub mod ways;
 
 pub use held::{End, Held};
 pub use load::{Loads, Seen};

@@ -110,10 +110,11 @@ pub(super) async fn sweeps(node: Arc<Node>) {
             },
             _ = attestations.tick() => {
                 let kernel = node.kernel.clone();
-                match tokio::task::spawn_blocking(move || kernel.sweep_attestations(limits::ATTESTATION_MAX_AGE)).await {
-                    Ok(Ok(0)) | Err(_) => {}
-                    Ok(Ok(swept)) => debug!(swept, "attestations of handshakes that nobody ended"),
-                    Ok(Err(error)) => warn!(error = %Chain(&error), "attestations cannot be swept"),
+                let sweep = move || Ok::<_, weft_kernel::KernelError>((kernel.sweep_attestations(limits::ATTESTATION_MAX_AGE)?, kernel.sweep_datagrams()?));
+                match tokio::task::spawn_blocking(sweep).await.unwrap_or(Ok((0, 0))) {
+                    Ok((0, 0)) => {}
+                    Ok((handshakes, flows)) => debug!(handshakes, flows, "attestations of handshakes that nobody ended, and of idle flows of datagrams"),
+                    Err(error) => warn!(error = %Chain(&error), "attestations cannot be swept"),
                 }
             }
         }

@@ -84,7 +84,7 @@ impl Enricher {
     /// The one deciding function says what was missing. The kernel's verdict stands, whatever it answers.
     fn explain(&mut self, record: &mut Record, source: ServiceId, e: &FlowEvent, known: &Known<'_>) {
         match (record.reason, known.index, record.address) {
-            (Reason::NoGrant | Reason::UnknownDestination | Reason::UnknownPort | Reason::NeedsL7, Some(index), Some(address)) => {
+            (Reason::NoGrant | Reason::UnknownDestination | Reason::UnknownPort | Reason::NeedsL7 | Reason::OtherNode, Some(index), Some(address)) => {
                 let key = Denial { revision: index.snapshot().revision, source, address, port: record.port, protocol: record.protocol };
                 if self.explained.len() >= limits::EXPLAINED_MAX {
                     self.explained.clear();

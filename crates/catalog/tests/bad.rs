@@ -203,7 +203,7 @@ fn ports_are_unambiguous() {
     ports("{ port: 1 }", &["error 4 `{` port has no name"]);
     ports("{ name: a }", &["error 4 `{` port has no number"]);
     ports("{ name: a, port: 1, protocol: SCTP }", &["error 4 `SCTP` protocol \"SCTP\" is not known | it is one of TCP, UDP"]);
-    ports("{ name: a, port: 1, protocol: UDP }", &["warning 4 `{` UDP is not carried by this version"]);
+    ports("{ name: a, port: 1, protocol: UDP }", &["warning 4 `{` UDP is carried within a node only"]);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use weft_ebpf_common::{Attestation, PATH_DELIVERED, SIDE_CLIENT};
+use weft_ebpf_common::{Attestation, PATH_DELIVERED, SIDE_CLIENT, TupleKey, limits::DATAGRAM_IDLE_NS};
 
-use crate::{Kernel, KernelError, sys};
+use crate::{Kernel, KernelError, sys, table::Table};
 
 /// Where `struct tcp_info` (linux/tcp.h) has `tcpi_segs_in`, since 4.2.
 const SEGMENTS_IN_AT: usize = 140;
@@ -43,13 +43,22 @@ impl Kernel {
     /// Removes records of handshakes that nobody ended, oldest first to go; returns how many.
     pub fn sweep_attestations(&self, older_than: Duration) -> Result<usize, KernelError> {
         let horizon = sys::monotonic_ns().saturating_sub(u64::try_from(older_than.as_nanos()).unwrap_or(u64::MAX));
-        let table = &self.tables.attestations;
-        let mut swept = 0;
-        for key in table.keys()? {
-            if table.get(&key)?.is_some_and(|r| r.since_ns < horizon) && table.remove(&key)? {
-                swept += 1;
-            }
-        }
-        Ok(swept)
+        sweep(&self.tables.attestations, horizon)
     }
+
+    /// Removes the flows of datagrams that have been idle for too long to stand; the programs have not followed them since. Returns how many.
+    pub fn sweep_datagrams(&self) -> Result<usize, KernelError> {
+        sweep(&self.tables.datagrams, sys::monotonic_ns().saturating_sub(DATAGRAM_IDLE_NS))
+    }
+}
+
+/// Removes what is older than `horizon_ns`. One that is used again in that very moment has to begin anew.
+fn sweep(table: &Table<TupleKey, Attestation>, horizon_ns: u64) -> Result<usize, KernelError> {
+    let mut swept = 0;
+    for key in table.keys()? {
+        if table.get(&key)?.is_some_and(|r| r.since_ns < horizon_ns) && table.remove(&key)? {
+            swept += 1;
+        }
+    }
+    Ok(swept)
 }

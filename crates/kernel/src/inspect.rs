@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use weft_ebpf_common::{Addr, Attestation, State, TupleKey, limits::ATTESTATIONS_MAX};
+use weft_ebpf_common::{
+    Addr, Attestation, State, TupleKey,
+    limits::{ATTESTATIONS_MAX, DATAGRAMS_MAX},
+};
 use weft_policy::KernelTables;
 
 use crate::{
@@ -36,6 +39,26 @@ impl Pinned {
     /// Entries of the table of handshakes under way.
     pub fn attestations(&self) -> Result<usize, KernelError> {
         Ok(self.tables.attestations.keys()?.len())
+    }
+
+    /// Flows of datagrams.
+    pub fn datagrams(&self) -> Result<Vec<(TupleKey, Attestation)>, KernelError> {
+        self.tables.datagrams.entries()
+    }
+
+    /// Fills that table to its bound with flows of nobody, and says how many that took. Fail-closed: no program follows one.
+    pub fn fill_datagrams(&self) -> Result<usize, KernelError> {
+        let free = DATAGRAMS_MAX as usize - self.tables.datagrams.keys()?.len();
+        for n in 0..free {
+            self.tables.datagrams.put(&TupleKey { proto: n as u32, ..TupleKey::default() }, &Attestation { since_ns: u64::MAX, ..Attestation::default() })?;
+        }
+        Ok(free)
+    }
+
+    /// Takes away what [`Self::fill_datagrams`] put in.
+    pub fn forget_filling(&self) -> Result<(), KernelError> {
+        let mut of_nobody = self.tables.datagrams.keys()?.into_iter().filter(|key| key.netns == 0);
+        of_nobody.try_for_each(|key| self.tables.datagrams.remove(&key).map(drop))
     }
 
     /// The kernel's id of each policy table: two agents share none.

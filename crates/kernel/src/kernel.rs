@@ -17,9 +17,9 @@ use aya::{
     maps::{Map, MapData, RingBuf},
 };
 use weft_ebpf_common::{
-    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED, COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED,
-    COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External, Grant, GrantKey, Listen, ListenKey,
-    LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
+    Addr, Attestation, COUNT_ATTESTATION_FULL, COUNT_DATAGRAM_FULL, COUNT_DATAGRAM_REFUSED, COUNT_EGRESS_REFUSED, COUNT_FLOW_LOST, COUNT_GUARD_REFUSED,
+    COUNT_INGRESS_REFUSED, COUNT_LOOKUP_PASSED, COUNT_LOOKUP_REFUSED, COUNT_PACKET_REFUSED, COUNT_PACKET_UNTOLD, Destination, DestinationKey, Device, External,
+    Grant, GrantKey, Listen, ListenKey, LocalAddr, LocalBackends, Netns as NetnsEntry, Port, PortKey, ResolverKey, SocketOwner, State, TupleKey, Workload,
     limits::{LEVELS_MAX, MANAGED_MAX, RESOLVERS_MAX},
 };
 
@@ -29,7 +29,7 @@ use crate::{
     host,
     links::{self, Target},
     netns::Netns,
-    object::{self, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
+    object::{self, ARRIVAL, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
     percpu,
     pins::{self, Pins},
     table::{LpmKey, Table},
@@ -74,8 +74,8 @@ pub struct Kernel {
     /// Cgroup id of the agent itself.
     pub(crate) exempt: u64,
     pub(crate) given: Given,
-    /// `weft_veth`, loaded once for all devices.
-    pub(crate) veth: OwnedFd,
+    /// The programs of [`crate::veth::SIDES`], loaded once for all devices.
+    pub(crate) sides: [OwnedFd; 2],
     /// By namespace cookie: the host's ends that are watched, or why there are none.
     pub(crate) veths: Mutex<HashMap<u64, Result<Vec<u32>, String>>>,
     /// Whether the kernel asks our program about families of sockets; where it does not, the check of the host says so.
@@ -99,6 +99,7 @@ pub(crate) struct Tables {
     pub(crate) local_addrs: Table<Addr, LocalAddr>,
     pub(crate) devices: Table<u32, Device>,
     pub(crate) attestations: Table<TupleKey, Attestation>,
+    pub(crate) datagrams: Table<TupleKey, Attestation>,
     pub(crate) socks: Table<u32, Attestation>,
     pub(crate) owners: Table<u32, SocketOwner>,
     pub(crate) homes: Table<u32, u64>,
@@ -116,7 +117,8 @@ impl Kernel {
     pub fn open(options: &NodeOptions) -> Result<Self, KernelError> {
         let Ground { node, pins, former, mut object, tables } = Ground::lay(options)?;
         let own_netns = Netns::current().map_err(|source| KernelError::Netns { path: "/proc/thread-self/ns/net".into(), source })?.cookie();
-        let veth = object::load(&mut object, &VETH)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() })?;
+        let mut side = |spec| object::load(&mut object, spec)?.try_clone_to_owned().map_err(|e| KernelError::Object { reason: e.to_string() });
+        let sides = [side(&VETH)?, side(&ARRIVAL)?];
         let kernel = Self {
             pins,
             tables,
@@ -127,7 +129,7 @@ impl Kernel {
             options: options.clone(),
             exempt: node.own,
             given: Given::default(),
-            veth,
+            sides,
             veths: Mutex::default(),
             families: AtomicBool::new(false),
             changing: Mutex::new(()),
@@ -225,6 +227,8 @@ impl Kernel {
             ("ingress_refused", COUNT_INGRESS_REFUSED),
             ("packet_refused", COUNT_PACKET_REFUSED),
             ("packet_untold", COUNT_PACKET_UNTOLD),
+            ("datagram_full", COUNT_DATAGRAM_FULL),
+            ("datagram_refused", COUNT_DATAGRAM_REFUSED),
         ];
         named.into_iter().filter_map(|(name, index)| Some((name, percpu::sum(self.tables.counters.fd(), index).ok()?))).collect()
     }
@@ -322,6 +326,7 @@ impl Tables {
             local_addrs: Table::open(pins, "LOCAL_ADDRS")?,
             devices: Table::open(pins, "DEVICES")?,
             attestations: Table::open(pins, "ATTESTATIONS")?,
+            datagrams: Table::open(pins, "DATAGRAMS")?,
             socks: Table::open(pins, "SOCKS")?,
             owners: Table::open(pins, "OWNERS")?,
             homes: Table::open(pins, "HOMES")?,

@@ -5,7 +5,9 @@
 
 use std::sync::PoisonError;
 
-use weft_ebpf_common::{Addr, LocalAddr, LocalBackend, LocalBackends, NETNS_HOST, NETNS_SHARED, Netns as NetnsEntry, Workload, limits::LOCAL_BACKENDS_MAX};
+use weft_ebpf_common::{
+    Addr, LocalAddr, LocalBackend, LocalBackends, NETNS_HOST, NETNS_SHARED, NETNS_WATCHED, Netns as NetnsEntry, Workload, limits::LOCAL_BACKENDS_MAX,
+};
 
 use crate::{Kernel, KernelError};
 
@@ -20,7 +22,7 @@ impl Kernel {
         residents.extend(extra);
         let Some(last) = residents.last().copied() else { return self.clear(cookie) };
         let flags = self.flags(cookie, &residents);
-        let alone = flags == 0;
+        let alone = is_of_one(flags);
         let entry = NetnsEntry {
             identity: if alone { last.identity } else { 0 },
             workload: last.workload,
@@ -50,6 +52,8 @@ impl Kernel {
             NETNS_HOST | NETNS_SHARED
         } else if residents.windows(2).any(|pair| pair[0].identity != pair[1].identity) {
             NETNS_SHARED
+        } else if self.packets(cookie).is_ok() {
+            NETNS_WATCHED
         } else {
             0
         }
@@ -113,6 +117,11 @@ impl Kernel {
         }
         self.tables.local.put(&identity, &of(&backends))
     }
+}
+
+/// Whether a namespace vouches for who lives in it.
+pub(crate) fn is_of_one(flags: u16) -> bool {
+    flags & NETNS_SHARED == 0
 }
 
 /// Each with whether its namespace is shared.

@@ -29,22 +29,29 @@ const POST_BIND4: u32 = 12;
 const POST_BIND6: u32 = 13;
 const SENDMSG4: u32 = 14;
 const SENDMSG6: u32 = 15;
+const RECVMSG4: u32 = 19;
+const RECVMSG6: u32 = 20;
 const GETPEERNAME4: u32 = 29;
 const GETPEERNAME6: u32 = 30;
 const LSM_MAC: u32 = 27;
 const LOOKUP_TYPE: u32 = 36;
 const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
 
 /// On the node's cgroup. Those that deny come last, so that a half-attached set never refuses what it could not yet attest.
-pub(crate) const NODE_PROGRAMS: [Spec; 11] = [
+pub(crate) const NODE_PROGRAMS: [Spec; 15] = [
     Spec { name: "weft_sock_create", attach_type: SOCK_CREATE },
     Spec { name: "weft_post_bind4", attach_type: POST_BIND4 },
     Spec { name: "weft_post_bind6", attach_type: POST_BIND6 },
     Spec { name: "weft_sockops", attach_type: SOCK_OPS },
     Spec { name: "weft_getpeername4", attach_type: GETPEERNAME4 },
     Spec { name: "weft_getpeername6", attach_type: GETPEERNAME6 },
+    Spec { name: "weft_recvmsg4", attach_type: RECVMSG4 },
+    Spec { name: "weft_recvmsg6", attach_type: RECVMSG6 },
     Spec { name: "weft_sendmsg4", attach_type: SENDMSG4 },
     Spec { name: "weft_sendmsg6", attach_type: SENDMSG6 },
+    Spec { name: "weft_dial4", attach_type: CONNECT4 },
+    Spec { name: "weft_dial6", attach_type: CONNECT6 },
     Spec { name: "weft_connect4", attach_type: CONNECT4 },
     Spec { name: "weft_connect6", attach_type: CONNECT6 },
     Spec { name: "weft_egress", attach_type: INET_EGRESS },
@@ -67,11 +74,14 @@ pub(crate) const LOOKUP: Spec = Spec { name: "weft_lookup", attach_type: LOOKUP_
 /// On the host's end of every enrolled workload's veth.
 pub(crate) const VETH: Spec = Spec { name: "weft_veth", attach_type: TCX_INGRESS };
 
+/// Beside it: what comes to the workload.
+pub(crate) const ARRIVAL: Spec = Spec { name: "weft_arrival", attach_type: TCX_EGRESS };
+
 /// Where the kernel lets programs take part in its security hooks.
 pub(crate) const FAMILIES: Spec = Spec { name: "weft_families", attach_type: LSM_MAC };
 
 /// Every table that all instances share; `.rodata` is each instance's own.
-const SHARED: [&str; 21] = [
+const SHARED: [&str; 23] = [
     "STATE",
     "WORKLOADS",
     "MANAGED",
@@ -87,6 +97,8 @@ const SHARED: [&str; 21] = [
     "SOCKS",
     "OWNERS",
     "HOMES",
+    "DATAGRAMS",
+    "PEERS",
     "FLOWS",
     "RESOLVERS",
     "COUNTERS",

@@ -43,7 +43,9 @@ const TCA_BPF_ID: u16 = 11;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
-const CLSACT_INGRESS: u32 = 0xffff_fff2;
+/// What an interface takes in, and what it gives out.
+pub(crate) const CLSACT_INGRESS: u32 = 0xffff_fff2;
+pub(crate) const CLSACT_EGRESS: u32 = 0xffff_fff3;
 /// Ours: first priority and every protocol, as others take them too, under a handle that nobody else takes; the newest of one priority runs first.
 const FILTER_INFO: u32 = (1 << 16) | (libc::ETH_P_ALL as u16).to_be() as u32;
 const FILTER_HANDLE: u32 = u32::from_be_bytes(*b"weft");
@@ -95,8 +97,8 @@ pub(crate) fn nsid_of(netns: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     Ok(nsid.filter(|n| *n <= i32::MAX as u32))
 }
 
-/// Puts a classifier at the head of a device's ingress, in place of the one that was put there before.
-pub(crate) fn set_classifier(index: u32, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+/// Puts a classifier at the head of one side of a device, in place of the one that was put there before.
+pub(crate) fn set_classifier(index: u32, side: u32, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let mut qdisc = traffic(index, CLSACT_HANDLE, CLSACT, 0);
     put(&mut qdisc, TCA_KIND, b"clsact\0");
     match ask(RTM_NEWQDISC, WANT_ACK | CREATE, &qdisc) {
@@ -107,15 +109,15 @@ pub(crate) fn set_classifier(index: u32, program: BorrowedFd<'_>, name: &str) ->
     put(&mut options, TCA_BPF_FD, &(program.as_raw_fd() as u32).to_ne_bytes());
     put(&mut options, TCA_BPF_NAME, &[name.as_bytes(), b"\0"].concat());
     put(&mut options, TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
-    let mut filter = traffic(index, FILTER_HANDLE, CLSACT_INGRESS, FILTER_INFO);
+    let mut filter = traffic(index, FILTER_HANDLE, side, FILTER_INFO);
     put(&mut filter, TCA_KIND, b"bpf\0");
     put(&mut filter, TCA_OPTIONS, &options);
     ask(RTM_NEWTFILTER, WANT_ACK | CREATE, &filter).map(drop)
 }
 
 /// Kernel's id of the program that [`set_classifier`] put there.
-pub(crate) fn classifier(index: u32) -> io::Result<Option<u32>> {
-    let mut filter = traffic(index, FILTER_HANDLE, CLSACT_INGRESS, FILTER_INFO);
+pub(crate) fn classifier(index: u32, side: u32) -> io::Result<Option<u32>> {
+    let mut filter = traffic(index, FILTER_HANDLE, side, FILTER_INFO);
     put(&mut filter, TCA_KIND, b"bpf\0");
     let found = match ask(RTM_GETTFILTER, 0, &filter) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => return Ok(None),
@@ -125,8 +127,8 @@ pub(crate) fn classifier(index: u32) -> io::Result<Option<u32>> {
 }
 
 /// Takes it away; none there is no error.
-pub(crate) fn remove_classifier(index: u32) -> io::Result<()> {
-    let mut filter = traffic(index, FILTER_HANDLE, CLSACT_INGRESS, FILTER_INFO);
+pub(crate) fn remove_classifier(index: u32, side: u32) -> io::Result<()> {
+    let mut filter = traffic(index, FILTER_HANDLE, side, FILTER_INFO);
     put(&mut filter, TCA_KIND, b"bpf\0");
     match ask(RTM_DELTFILTER, WANT_ACK, &filter) {
         Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => Err(e),

@@ -114,6 +114,10 @@ impl Kernel {
                         let found = t.attestations.get(&arriving_as(&listed, cookie)).ok().flatten();
                         record = found.map(|r| Attestation { side: SIDE_SERVER, ..r });
                     }
+                    if protocol == PROTO_UDP && record.is_none() {
+                        // A connected server's socket: what it answers has been judged.
+                        record = t.datagrams.get(&arriving_as(&listed, cookie)).ok().flatten();
+                    }
                     let accepted_by_agent = record.is_some_and(|r| r.path == PATH_CAPTURED && r.side == SIDE_SERVER);
                     let exempt = (exempt != 0 && listed.cgroup == exempt) || owner.is_some_and(|o| o.class == CLASS_EXEMPT) || accepted_by_agent;
                     let listening = protocol == PROTO_TCP && listed.state == diag::LISTEN;
@@ -132,7 +136,7 @@ impl Kernel {
     }
 }
 
-/// Where the programs keep the attestation of a connection that nobody has accepted yet.
+/// Where the programs keep the attestation of a connection that nobody has accepted yet, and of a flow of datagrams.
 fn arriving_as(s: &Listed, netns: u64) -> TupleKey {
     let (local, remote) = (s.local(), s.remote());
     TupleKey { netns, remote: remote.ip().into(), local: local.ip().into(), remote_port: remote.port(), local_port: local.port(), proto: u32::from(s.protocol) }

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use rustix::mount::{UnmountFlags, unmount};
 use weft_ebpf_common::Device;
 
-use crate::{KernelError, object::VETH, pins, rtnl, table::Table};
+use crate::{KernelError, object::VETH, pins, rtnl, table::Table, veth::SIDES};
 
 /// Detaches every program and removes every table that agents have pinned below `bpffs`, of whatever ABI version, and unmounts the bpf file system
 /// if it was mounted there for the agent alone. Returns how many programs were detached. No agent may run.
@@ -41,9 +41,11 @@ fn take_off_classifiers(pins: &pins::Pins) -> Result<usize, KernelError> {
     let mut count = 0;
     for index in devices.keys()? {
         let failed = |source| KernelError::Link { name: VETH.name.to_owned(), target: format!("interface {index}").into(), operation: "detach", source };
-        if rtnl::classifier(index).map_err(failed)?.is_some() {
-            rtnl::remove_classifier(index).map_err(failed)?;
-            count += 1;
+        for side in &SIDES {
+            if rtnl::classifier(index, side.classifier).map_err(failed)?.is_some() {
+                rtnl::remove_classifier(index, side.classifier).map_err(failed)?;
+                count += 1;
+            }
         }
     }
     Ok(count)

@@ -1,4 +1,4 @@
-//! The host's end of a workload's veth: found, watched by `weft_veth`, read back, let go.
+//! The host's end of a workload's veth: found, watched by `weft_veth` and `weft_arrival`, read back, let go.
 //!
 //! Where a workload has another way out, it is enrolled with its sockets only, and that is said; then nothing in it may hold CAP_NET_RAW.
 
@@ -16,8 +16,7 @@ use crate::{
     Kernel, KernelError,
     links::{self, Target},
     netns::Netns,
-    object::VETH,
-    pins::Pins,
+    object::{ARRIVAL, Spec, VETH},
     rtnl::{self, Link},
     sys,
     workloads::Enrolment,
@@ -27,6 +26,17 @@ use crate::{
 const HOST: &str = "it lives in the host's namespace";
 /// Bit of CAP_NET_RAW in capability sets.
 const CAP_NET_RAW: u32 = 13;
+
+/// A program on one side of a device: how its pinned link is named, and where a classifier of it hangs.
+pub(crate) struct Side {
+    spec: Spec,
+    link: &'static str,
+    pub(crate) classifier: u32,
+}
+
+/// What the workload sends, and what comes to it.
+pub(crate) const SIDES: [Side; 2] =
+    [Side { spec: VETH, link: "veth-", classifier: rtnl::CLSACT_INGRESS }, Side { spec: ARRIVAL, link: "arrival-", classifier: rtnl::CLSACT_EGRESS }];
 
 /// A host's end, and what the program has to know of it.
 #[derive(Clone, Debug)]
@@ -45,7 +55,7 @@ impl Kernel {
             Some(Err(why)) => Err(why),
             Some(Ok(indexes)) => indexes.into_iter().try_for_each(|index| {
                 let entry = self.tables.devices.get(&index).map_err(|e| e.to_string())?;
-                if entry.is_some_and(|d| d.netns == cookie) && (self.is_waiting() || self.is_attached(index)) {
+                if entry.is_some_and(|d| d.netns == cookie) && (self.is_waiting() || self.are_attached(index)) {
                     Ok(())
                 } else {
                     Err(format!("no program is attached to interface {index}"))
@@ -126,25 +136,33 @@ impl Kernel {
 
     /// By a pinned tcx link, or by a classifier where the kernel has no tcx (before 6.6).
     pub(crate) fn attach_device(&self, index: u32, name: &Path) -> Result<(), KernelError> {
-        match links::establish(&self.pins, &link_name(index), &VETH, self.veth.as_fd(), &Target::Device { path: name, index }) {
-            Err(KernelError::Link { source, .. }) if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
-                let fail = |source| KernelError::Link { name: VETH.name.to_owned(), target: name.to_owned(), operation: "attach by clsact", source };
-                rtnl::set_classifier(index, self.veth.as_fd(), VETH.name).map_err(fail)
+        SIDES.iter().zip(&self.sides).try_for_each(|(side, program)| {
+            let (spec, program) = (&side.spec, program.as_fd());
+            match links::establish(&self.pins, &side.link_name(index), spec, program, &Target::Device { path: name, index }) {
+                Err(KernelError::Link { source, .. }) if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                    let fail = |source| KernelError::Link { name: spec.name.to_owned(), target: name.to_owned(), operation: "attach by clsact", source };
+                    rtnl::set_classifier(index, side.classifier, program, spec.name).map_err(fail)
+                }
+                other => other,
             }
-            other => other,
-        }
+        })
     }
 
-    /// Whether this agent's program stands at a device.
-    fn is_attached(&self, index: u32) -> bool {
-        let Ok(own) = sys::program_id(self.veth.as_fd()) else { return false };
-        links::info(&self.pins, &link_name(index)).is_some_and(|i| i.device() == index && i.prog_id == own)
-            || rtnl::classifier(index).is_ok_and(|id| id == Some(own))
+    /// Whether this agent's programs stand at a device.
+    fn are_attached(&self, index: u32) -> bool {
+        SIDES.iter().zip(&self.sides).all(|(side, program)| {
+            let Ok(own) = sys::program_id(program.as_fd()) else { return false };
+            links::info(&self.pins, &side.link_name(index)).is_some_and(|i| i.device() == index && i.prog_id == own)
+                || rtnl::classifier(index, side.classifier).is_ok_and(|id| id == Some(own))
+        })
     }
 
-    /// Whether a program of ours, or of an agent before, does.
+    /// Whether a program of ours, or of an agent before, judges what it carries.
     fn holds_device(&self, index: u32) -> bool {
-        has_link(&self.pins, index) || rtnl::classifier(index).is_ok_and(|id| id.is_some())
+        let target = Target::Device { path: Path::new("veth"), index };
+        SIDES.iter().any(|side| {
+            links::is_attached(&self.pins, &side.link_name(index), &target) || rtnl::classifier(index, side.classifier).is_ok_and(|id| id.is_some())
+        })
     }
 
     fn sweep_devices(&self) -> Result<(), KernelError> {
@@ -159,9 +177,11 @@ impl Kernel {
                     continue;
                 }
             }
-            self.pins.remove_link(&link_name(index))?;
+            for side in &SIDES {
+                self.pins.remove_link(&side.link_name(index))?;
+            }
             // One that cannot be taken off knows its device no more, and refuses all.
-            let taken_off = rtnl::remove_classifier(index);
+            let taken_off = remove_classifiers(index);
             self.tables.devices.remove(&index)?;
             taken_off.map_err(|source| KernelError::Link { name: VETH.name.to_owned(), target: "veth".into(), operation: "detach", source })?;
         }
@@ -181,17 +201,20 @@ impl Kernel {
     }
 }
 
-fn has_link(pins: &Pins, index: u32) -> bool {
-    links::is_attached(pins, &link_name(index), &Target::Device { path: Path::new("veth"), index })
-}
-
-/// Name of the pinned link on a device.
-fn link_name(index: u32) -> String {
-    format!("veth-{index}")
+impl Side {
+    /// Name of the pinned link on a device.
+    fn link_name(&self, index: u32) -> String {
+        format!("{}{index}", self.link)
+    }
 }
 
 pub(crate) fn index_of_link(name: &str) -> Option<u32> {
-    name.strip_prefix("veth-")?.parse().ok()
+    SIDES.iter().find_map(|side| name.strip_prefix(side.link))?.parse().ok()
+}
+
+/// Takes both classifiers off a device, where there are any.
+fn remove_classifiers(index: u32) -> io::Result<()> {
+    SIDES.iter().try_for_each(|side| rtnl::remove_classifier(index, side.classifier))
 }
 
 /// The host's ends of the veths of a namespace; in words, why its interfaces are not all behind such ends.
@@ -305,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_link_tells_its_interface() {
-        assert_eq!(index_of_link(&link_name(12)), Some(12));
+        assert!(SIDES.iter().all(|side| index_of_link(&side.link_name(12)) == Some(12)));
         assert_eq!(index_of_link("lookup-12"), None);
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     kernel::bounded,
     limits::{ADDRESSES_MAX, HOST_ADDRESSES_MAX},
     links::{self, Target},
+    namespace::is_of_one,
     netns::Netns,
     object::{self, LOOKUP},
     pins::lookup_link,
@@ -149,9 +150,9 @@ impl Kernel {
             return Err("the tunnel listener is not in LISTENERS".to_owned());
         }
         let flags = self.flags(cookie, &self.residents(cookie).map_err(text)?);
-        let vouches_for = if flags == 0 { e.identity.0 } else { 0 };
+        let vouches_for = if is_of_one(flags) { e.identity.0 } else { 0 };
         match t.netns.get(&cookie).map_err(text)? {
-            Some(n) if n.identity == vouches_for && n.flags == flags && (n.capture_port != 0) == (flags == 0) => {}
+            Some(n) if n.identity == vouches_for && n.flags == flags && (n.capture_port != 0) == is_of_one(flags) => {}
             Some(n) => return Err(format!("NETNS holds service {}, flags {} and capture port {}", n.identity, n.flags, n.capture_port)),
             None => return Err("the namespace is not in NETNS".to_owned()),
         }

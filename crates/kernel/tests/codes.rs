@@ -21,6 +21,8 @@ fn reasons_and_paths_have_the_kernels_numbers() {
         (Reason::NoSnapshot, abi::REASON_NO_SNAPSHOT),
         (Reason::Unattested, abi::REASON_UNATTESTED),
         (Reason::Internal, abi::REASON_INTERNAL),
+        (Reason::Translated, abi::REASON_TRANSLATED),
+        (Reason::OtherNode, abi::REASON_OTHER_NODE),
         (Reason::Spoofed, abi::REASON_SPOOFED),
         (Reason::Bypass, abi::REASON_BYPASS),
     ];

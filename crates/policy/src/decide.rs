@@ -51,13 +51,22 @@ impl Index {
         };
         let service_port = resolved.and_then(|r| self.service_port_behind(r, port, query.protocol));
         let found = Judgement { reason: Reason::NoGrant, resolved, port: service_port.unwrap_or(port), grant: None };
-        if let Some(reason) = self.before_lookup(query.protocol, dialled.as_ref(), port) {
+        if let Some(reason) = self.before_lookup(dialled.as_ref(), port) {
             return Judgement { reason, ..found };
         }
         let Some(resolved) = resolved else { return Judgement { reason: Reason::UnknownDestination, ..found } };
+        if resolved.kind == ResolvedKind::External && query.protocol != Protocol::Tcp {
+            return Judgement { reason: Reason::Protocol, ..found };
+        }
         let Some(service_port) = service_port else { return Judgement { reason: Reason::UnknownPort, ..found } };
         if resolved.kind != ResolvedKind::External && resolved.service == query.source {
             return Judgement { reason: Reason::Local, ..found };
+        }
+        if query.protocol == Protocol::Udp && !self.shares_a_node(query.source, resolved.service, dialled) {
+            let grant = self.granted(query.source, resolved.service, service_port, query.protocol);
+            if grant.is_some() {
+                return Judgement { reason: Reason::OtherNode, grant, ..found };
+            }
         }
         match self.declared(query.source, resolved.service, service_port, query.protocol) {
             Some(grant) if grant.needs_l7 => Judgement { reason: Reason::NeedsL7, grant: Some(grant), ..found },
@@ -68,10 +77,7 @@ impl Index {
     }
 
     /// What decides whoever the destination is.
-    fn before_lookup(&self, protocol: Protocol, dialled: Option<&IpAddr>, port: u16) -> Option<Reason> {
-        if protocol != Protocol::Tcp {
-            return Some(Reason::Protocol);
-        }
+    fn before_lookup(&self, dialled: Option<&IpAddr>, port: u16) -> Option<Reason> {
         if dialled.is_some_and(stays_inside) {
             return Some(Reason::Local);
         }
@@ -79,6 +85,15 @@ impl Index {
             return Some(Reason::NoSnapshot);
         }
         (port == TUNNEL_PORT).then_some(Reason::TunnelPort)
+    }
+
+    /// Whether datagrams may have a way: some workload of `source` is on a node with one of `destination`, or with the very one at `dialled`. Where no
+    /// workloads are known, as at the desk, there is nothing to say against it; the node that carries them has the last word.
+    fn shares_a_node(&self, source: ServiceId, destination: ServiceId, dialled: Option<IpAddr>) -> bool {
+        let (from, to) = (self.endpoints(source), self.endpoints(destination));
+        let exact = dialled.filter(|d| to.iter().any(|e| e.addresses.contains(d)));
+        let mut there = to.iter().filter(|e| exact.is_none_or(|d| e.addresses.contains(&d)));
+        from.is_empty() || to.is_empty() || there.any(|e| from.iter().any(|f| f.node == e.node))
     }
 
     /// A service asked for by name is reached as its virtual IP would be, an interface as any of its addresses.

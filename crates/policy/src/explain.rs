@@ -1,5 +1,7 @@
 //! A denial in words: the closest thing that would have matched, and the smallest change that would allow it.
 
+use std::collections::BTreeSet;
+
 use weft_snapshot::{Service, ServiceKind};
 use weft_types::{Protocol, Reason};
 
@@ -33,7 +35,10 @@ pub(crate) fn explain(index: &Index, query: &Query, judgement: &Judgement<'_>) -
         };
     };
     match (judgement.reason, destination) {
-        (Reason::Protocol, _) => Explanation::miss(format!("{} is not carried by this version, whoever declares it: only TCP is", query.protocol)),
+        (Reason::Protocol, _) => {
+            Explanation::miss(format!("{} is not carried to interfaces by this version, whoever declares it: only TCP is", query.protocol))
+        }
+        (Reason::OtherNode, Some(to)) => Explanation::miss(other_node(index, source, to)),
         (Reason::TunnelPort, _) => Explanation::miss(format!("port {TUNNEL_PORT} belongs to the agents on every address of the mesh")),
         (Reason::NoSnapshot, _) => Explanation::miss("the node has received nothing from the IAM bridge yet".to_owned()),
         (Reason::UnknownDestination, _) => unknown_destination(index, query, source),
@@ -57,6 +62,14 @@ pub(crate) fn explain(index: &Index, query: &Query, judgement: &Judgement<'_>) -
         (Reason::NoGrant, Some(to)) => no_grant(index, query, judgement, source, to),
         _ => Explanation::default(),
     }
+}
+
+fn other_node(index: &Index, source: &Service, to: &Service) -> String {
+    let nodes = |s: &Service| {
+        let all: BTreeSet<_> = index.endpoints(s.id).iter().map(|e| &e.node).collect();
+        list(all.into_iter(), ToString::to_string)
+    };
+    format!("it is granted, but datagrams stay on a node: {} runs on {}, {} on {}", source.name, nodes(source), to.name, nodes(to))
 }
 
 fn unknown_destination(index: &Index, query: &Query, source: &Service) -> Explanation {

@@ -88,7 +88,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     let services: Vec<_> = (1..=SERVICES).map(service).collect();
     let id = || (1..=SERVICES).prop_map(ServiceId);
     let endpoint = (id(), vec(address(), 0..3));
-    let grant = (id(), id(), select(&PORTS[..]), any::<bool>());
+    let grant = (id(), id(), select(&PORTS[..]), select(vec![Protocol::Tcp, Protocol::Udp]), any::<bool>());
     (services, vec(endpoint, 0..8), vec(grant, 0..30), vec((id(), id()), 0..6)).prop_map(|(services, endpoints, grants, pending)| Snapshot {
         revision: Revision(1),
         mesh: String::new(),
@@ -101,12 +101,12 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
             .collect(),
         grants: (1..)
             .zip(grants)
-            .map(|(rule, (source, destination, port, needs_l7))| Grant {
+            .map(|(rule, (source, destination, port, protocol, needs_l7))| Grant {
                 rule: RuleId(rule),
                 source,
                 destination,
                 port,
-                protocol: Protocol::Tcp,
+                protocol,
                 needs_l7,
                 declared_at: String::new(),
             })
@@ -128,9 +128,9 @@ proptest! {
         let index = Index::new(Arc::new(snapshot));
         for source in 0..=SERVICES + 1 {
             for addr in ADDRESSES.iter().chain(&["203.0.113.9", "2001:db8::1"]).map(|a| a.parse::<IpAddr>().unwrap()) {
-                for port in PORTS {
-                    let decision = index.decide(&Query { source: ServiceId(source), destination: Destination::Address { addr, port }, protocol: Protocol::Tcp });
-                    let judged = judge::judge(&kernel, source, &Addr::from(addr), port, Protocol::Tcp.number());
+                for (port, protocol) in PORTS.into_iter().flat_map(|port| [(port, Protocol::Tcp), (port, Protocol::Udp)]) {
+                    let decision = index.decide(&Query { source: ServiceId(source), destination: Destination::Address { addr, port }, protocol });
+                    let judged = judge::judge(&kernel, source, &Addr::from(addr), port, protocol.number());
                     let (kernel_says, decide_says) = (
                         (judged.reason, judged.rule, judged.service_port),
                         (u32::from(as_the_kernel_says_it(decision.reason)), decision.rule.0, decision.port),
@@ -140,7 +140,7 @@ proptest! {
                         prop_assert_eq!(kernel_says.0, decide_says.0);
                         continue;
                     }
-                    prop_assert_eq!(kernel_says, decide_says, "{} → {}:{}", source, addr, port);
+                    prop_assert_eq!(kernel_says, decide_says, "{} → {}:{}/{}", source, addr, port, protocol);
                     prop_assert_eq!(judged.service, decision.destination.map_or(0, |d| d.id.0));
                     prop_assert_eq!(decision.nearest_miss.is_some(), decision.reason.code() >= 10);
                 }

@@ -78,6 +78,7 @@ coded! {
         Internal = 21, "internal", "the kernel refused a helper that the verdict depends on";
         Pending = 22, "pending", "the dependency is declared, but the provider has not consented";
         Translated = 23, "translated", "something in the workload's namespace (nftables, iptables) sends the packet elsewhere than the verdict was for";
+        OtherNode = 24, "other-node", "it is granted, but datagrams go between workloads of one node only, each in a namespace of its own behind a veth";
         Spoofed = 30, "spoofed", "the packet does not come from an address of the workload";
         Bypass = 31, "bypass", "it is granted, but the packet went around the way that grants lead";
         NoEndpoint = 40, "no-endpoint", "no endpoint of the destination is known";

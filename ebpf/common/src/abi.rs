@@ -3,14 +3,17 @@
 //! Ports are in host byte order everywhere; addresses are [`Addr`]. `slot` is the generation's parity: a program reads
 //! [`State::slot`] once and looks everything of one connection up in that generation.
 
-use crate::{addr::Addr, limits::LOCAL_BACKENDS_MAX};
+use crate::{
+    addr::Addr,
+    limits::{LOCAL_BACKENDS_MAX, PEERS_MAX},
+};
 
 /// Version of everything in this module.
 pub const ABI_VERSION: u32 = 2;
 
 /// Tables that hold what nobody could fill again, since it happened: handshakes under way and what is known of sockets. Each with the version that
 /// last changed its layout: programs of two ABI versions share the tables on which they agree.
-pub const CARRIED: [(&str, u32); 3] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1)];
+pub const CARRIED: [(&str, u32); 5] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1), ("DATAGRAMS", 1), ("PEERS", 1)];
 
 pub const PROTO_ICMP: u8 = 1;
 pub const PROTO_TCP: u8 = 6;
@@ -75,6 +78,8 @@ pub struct Netns {
 pub const NETNS_SHARED: u16 = 1;
 /// The host's own: there are processes in it that are none of the mesh's business. Always shared.
 pub const NETNS_HOST: u16 = 2;
+/// All that comes and goes there passes a watched veth, so datagrams may.
+pub const NETNS_WATCHED: u16 = 4;
 
 /// Key of `LISTENING`: a TCP port that a workload has bound in a shared namespace.
 #[repr(C)]
@@ -247,9 +252,9 @@ pub struct Attestation {
     pub flow: u64,
     /// Revision that judged it.
     pub revision: u64,
-    /// Destination's namespace cookie (the caller's own for a captured connection).
+    /// Destination's namespace cookie (the caller's own for a captured connection, and in `DATAGRAMS`, whose key has the destination's).
     pub netns: u64,
-    /// `bpf_ktime_get_ns` of the verdict.
+    /// `bpf_ktime_get_ns` of the verdict; in `DATAGRAMS` of the last datagram, there or back.
     pub since_ns: u64,
     /// Caller's service id.
     pub source: u32,
@@ -283,6 +288,26 @@ pub const PATH_LOCAL: u32 = 4;
 pub const PATH_DELIVERED: u32 = 5;
 /// To a resolver that the configuration names.
 pub const PATH_RESOLVER: u32 = 6;
+
+/// Storage of a datagram socket: whom it has dialled by another address than theirs, so that answers come from the address that was dialled.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    pub peers: [Peer; PEERS_MAX],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// `bpf_ktime_get_ns` of the last time it was dialled; 0: an empty place; [`PEER_CONNECTED`]: the socket is connected to it.
+    pub used_ns: u64,
+    pub dialled: Addr,
+    pub to: Addr,
+    pub dialled_port: u16,
+    pub to_port: u16,
+    pub pad: u32,
+}
+pub const PEER_CONNECTED: u64 = u64::MAX;
 
 /// Storage of every socket made inside the node's subtree: who made it.
 #[repr(C)]
@@ -377,6 +402,8 @@ pub const REASON_BYPASS: u8 = 31;
 
 /// Somebody translated the packet's destination after the verdict.
 pub const REASON_TRANSLATED: u8 = 23;
+/// Granted, but datagrams do not leave the node, nor go to or from what has no watched veth.
+pub const REASON_OTHER_NODE: u8 = 24;
 
 /// Indices of `COUNTERS` (per CPU).
 pub const COUNT_FLOW_LOST: u32 = 0;
@@ -390,6 +417,10 @@ pub const COUNT_PACKET_REFUSED: u32 = 6;
 pub const COUNT_PACKET_UNTOLD: u32 = 7;
 /// A packet to a workload in a shared namespace that belongs to no judged connection.
 pub const COUNT_INGRESS_REFUSED: u32 = 8;
+/// A flow of datagrams that the table, or its socket's storage, had no place for.
+pub const COUNT_DATAGRAM_FULL: u32 = 9;
+/// A datagram that came to a workload's veth and belongs to no flow.
+pub const COUNT_DATAGRAM_REFUSED: u32 = 10;
 pub const COUNTERS: u32 = 16;
 
 /// The tunnel's port on every workload's address.
@@ -438,6 +469,8 @@ layout! {
     Device = 56,
     TupleKey = 48,
     Attestation = 88,
+    Peer = 48,
+    Peers = 384,
     SocketOwner = 8,
     ResolverKey = 20,
     FlowEvent = 96,

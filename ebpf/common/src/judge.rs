@@ -107,6 +107,10 @@ pub fn judge<T: Tables>(tables: &T, source: u32, addr: &Addr, port: u16, proto: 
     } else if let Some(e) = tables.external(addr) {
         j.kind = DEST_EXTERNAL;
         j.service = e.service;
+        if proto != PROTO_TCP {
+            j.reason = REASON_PROTOCOL as u32;
+            return j;
+        }
     } else {
         j.reason = REASON_UNKNOWN_DESTINATION as u32;
         return j;

@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod addr;
+pub mod datagram;
 pub mod judge;
 pub mod limits;
 pub mod packet;

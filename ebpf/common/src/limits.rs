@@ -18,6 +18,12 @@ pub const LOCAL_MAX: u32 = 4096;
 pub const LOCAL_BACKENDS_MAX: usize = 8;
 /// Connections whose handshake is under way. A full table refuses: the destination finds no record and resets.
 pub const ATTESTATIONS_MAX: u32 = 65_536;
+/// Flows of datagrams between workloads of this node. At the bound a datagram that would begin one is refused to its sender, and counted.
+pub const DATAGRAMS_MAX: u32 = 65_536;
+/// How long a flow of datagrams stands without one, there or back. Then the caller has to begin anew, which its next datagram does.
+pub const DATAGRAM_IDLE_NS: u64 = 60_000_000_000;
+/// Addresses other than their own that one socket has dialled peers by, within [`DATAGRAM_IDLE_NS`]. At the bound a further one is refused, and counted.
+pub const PEERS_MAX: usize = 8;
 /// TCP ports that workloads have bound in shared namespaces. At the bound a bind is refused.
 pub const LISTENING_MAX: u32 = 16_384;
 /// Resolvers that enrolled workloads may ask.

@@ -70,6 +70,8 @@ pub struct Frame {
 pub trait Node: Tables {
     fn local(&self, addr: &Addr) -> Option<LocalAddr>;
     fn resolver(&self, addr: &Addr, port: u16) -> bool;
+    /// It is a datagram of a flow that its socket's verdict began, or that this workload answers.
+    fn flows(&self, frame: &Frame, home: u64) -> bool;
     /// A TCP socket in the workload's namespace that does not just listen has this frame's ends.
     fn connected(&self, frame: &Frame) -> bool;
 }
@@ -103,6 +105,7 @@ pub fn judge_frame<N: Node>(node: &N, device: &Device, home: &Netns, f: &Frame) 
     match f.kind {
         Kind::TcpOpen | Kind::Tcp | Kind::TcpReset => judge_tcp(node, identity, f),
         Kind::Udp if node.resolver(&f.to, f.port) => because(REASON_RESOLVER, f),
+        Kind::Udp if node.flows(f, device.netns) => because(REASON_GRANT, f),
         Kind::EchoRequest => because(asks(node, identity, &f.to, true, false), f),
         Kind::EchoReply => because(asks(node, identity, &f.to, false, true), f),
         Kind::IcmpError if own(&f.claimed) => because(asks(node, identity, &f.to, true, true), f),

@@ -34,6 +34,7 @@ fn link_local() -> Addr {
 #[derive(Default)]
 struct Paper {
     connected: bool,
+    flows: bool,
 }
 
 fn last(a: &Addr) -> u8 {
@@ -80,6 +81,9 @@ impl Node for Paper {
     }
     fn resolver(&self, addr: &Addr, port: u16) -> bool {
         last(addr) == 53 && port == 53
+    }
+    fn flows(&self, _: &Frame, home: u64) -> bool {
+        self.flows && home == u64::from(US)
     }
     fn connected(&self, _: &Frame) -> bool {
         self.connected
@@ -182,7 +186,7 @@ fn answers_go_to_who_may_ask() {
 
 #[test]
 fn tunnels_begin_at_known_endpoints_and_go_on_while_there_is_a_socket() {
-    let (idle, busy) = (Paper::default(), Paper { connected: true });
+    let (idle, busy) = (Paper::default(), Paper { connected: true, ..Paper::default() });
     for (frame, alone, with_socket) in [
         (tcp(ip(12), 40_000, TUNNEL_PORT, SYN), REASON_GRANT, REASON_GRANT),
         // An address of several services is no known endpoint, yet the agent dials it.
@@ -238,12 +242,15 @@ fn mapped(from: Addr, to: Addr, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn datagrams_go_to_resolvers_only() {
+fn datagrams_go_to_resolvers_and_with_their_flow() {
     let udp = |to, port| verdict(&packet(ip(1), to, PROTO_UDP, &[&ports(40_000, port)[..], &[0; 4]].concat()));
     assert_eq!(udp(ip(53), 53), REASON_RESOLVER);
     for (to, port) in [(ip(53), 54), (ip(2), 8080), (ip(2), 53), (ip(77), 53)] {
         assert_eq!(udp(to, port), REASON_PROTOCOL, "{to:?}:{port}");
     }
+    let flows = Paper { flows: true, ..Paper::default() };
+    let flowing = |from| verdict_on(&flows, &packet(from, ip(2), PROTO_UDP, &[&ports(40_000, 8080)[..], &[0; 4]].concat()));
+    assert_eq!((flowing(ip(1)), flowing(ip(3))), (REASON_GRANT, REASON_SPOOFED));
 }
 
 #[test]

@@ -73,7 +73,8 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
     };
     seen.source = source;
     if matches!(proto, PROTO_UDP | PROTO_ICMP | PROTO_ICMPV6) {
-        // Resolvers sort addresses by connecting and asking for the own name: let it, the packets are judged on their way out.
+        // Resolvers sort addresses by connecting and asking for the own name: let it, the packets are judged on their way out. Where datagrams go,
+        // `dial` sees to.
         return PASS;
     }
     if proto != PROTO_TCP {
@@ -138,7 +139,7 @@ fn connect(ctx: &SockAddrContext, dialled: Addr, family6: bool) -> i32 {
         keep_source(ctx, sk, if dialled.is_v4() { &netns.own_v4 } else { &netns.own_v6 }, family6);
     }
     if way.path == PATH_CAPTURED || way.path == PATH_SAME_NODE {
-        rewrite(sa, &way, family6);
+        rewrite(sa, &way.to, way.port, family6);
     }
     // A canary is no flow of the workload.
     if !canary {
@@ -278,14 +279,14 @@ struct SockaddrIn6 {
 }
 
 #[inline(always)]
-fn rewrite(sa: *mut bpf_sock_addr, way: &Way, family6: bool) {
+pub fn rewrite(sa: *mut bpf_sock_addr, to: &Addr, port: u16, family6: bool) {
     // SAFETY: fields of the context that this hook may write.
     unsafe {
         if family6 {
-            write_ip6(sa, &way.to);
+            write_ip6(sa, to);
         } else {
-            (*sa).user_ip4 = way.to.words[3];
+            (*sa).user_ip4 = to.words[3];
         }
-        (*sa).user_port = u32::from(way.port.to_be());
+        (*sa).user_port = u32::from(port.to_be());
     }
 }

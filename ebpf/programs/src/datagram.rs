@@ -1,5 +1,5 @@
-//! Packets without a connection: enrolled workloads may ask the named resolvers, and for an echo of who a grant names; nothing else leaves that is no
-//! judged TCP.
+//! Packets without a connection: enrolled workloads may ask the named resolvers, and for an echo of who a grant names; datagrams to workloads of this
+//! node are `udp`'s; nothing else leaves that is no judged TCP.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -11,17 +11,18 @@ use aya_ebpf::{
 use weft_ebpf_common::{
     abi::*,
     addr::Addr,
-    judge::{Class, Signs, classify},
+    judge::{Class, Judgement, Signs, classify},
     packet::asks,
 };
 
 use crate::{
-    connect::is_resolver,
+    connect::{self, is_resolver},
     ctx::{read_ip6, user_ip6},
+    dial::{self, Aim},
     emit::{self, Seen},
     listen::is_shared,
     maps::{self, Slot},
-    who,
+    udp, who,
 };
 
 const REFUSE: i32 = 0;
@@ -38,32 +39,50 @@ const JUMBO_OPTION: [u8; 3] = [0, 0xc2, 4];
 pub fn weft_sendmsg4(ctx: SockAddrContext) -> i32 {
     // SAFETY: a field of the context.
     let addr = Addr::from_v4_be(unsafe { (*ctx.sock_addr).user_ip4 });
-    sendmsg(&ctx, addr)
+    sendmsg(&ctx, addr, false)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn weft_sendmsg6(ctx: SockAddrContext) -> i32 {
-    sendmsg(&ctx, user_ip6(&ctx))
+    sendmsg(&ctx, user_ip6(&ctx), true)
 }
 
 #[inline(always)]
-fn sendmsg(ctx: &SockAddrContext, addr: Addr) -> i32 {
+fn sendmsg(ctx: &SockAddrContext, addr: Addr, family6: bool) -> i32 {
     let sa = ctx.sock_addr;
     // SAFETY: fields of the context, and a helper that takes it.
     let (sk, proto, port, cookie) =
         unsafe { ((*sa).__bindgen_anon_1.sk, (*sa).protocol as u8, u16::from_be((*sa).user_port as u16), bpf_get_netns_cookie(ctx.as_ptr())) };
-    let class = who::caller(sk, cookie);
-    let (source, reason) = match class {
+    let because = |reason| Judgement { reason: u32::from(reason), service_port: port, ..Judgement::default() };
+    let (source, j) = match who::caller(sk, cookie) {
         Class::Unmanaged | Class::Exempt => return PASS,
-        Class::Enrolled(_) if proto == PROTO_UDP && is_resolver(&addr, port) => return PASS,
-        Class::Enrolled(id) => (id, REASON_PROTOCOL),
-        Class::Unidentified => (0, REASON_UNIDENTIFIED),
-        Class::Mixed => (0, REASON_MIXED_IDENTITY),
+        Class::Enrolled(id) if proto == PROTO_UDP => {
+            // Without an address (control messages on a connected socket), and where the packet itself shows all: judged on its way out.
+            if port == 0 || is_resolver(&addr, port) || (addr.is_loopback() && udp::is_of_one(cookie)) {
+                return PASS;
+            }
+            match dial::aim(sk, id, cookie, &addr, port) {
+                Aim::Leave => return PASS,
+                Aim::Refused(j) => (id, j),
+                Aim::To(to, to_port, _) if dial::remember(sk, &addr, port, &to, to_port, false) => {
+                    // A mapped address is left as it is: this hook may not write one.
+                    if to != addr || to_port != port {
+                        connect::rewrite(sa, &to, to_port, family6);
+                    }
+                    return PASS;
+                }
+                Aim::To(..) => {
+                    emit::count(COUNT_DATAGRAM_FULL);
+                    (id, because(REASON_INTERNAL))
+                }
+            }
+        }
+        Class::Enrolled(id) => (id, because(REASON_PROTOCOL)),
+        Class::Unidentified => (0, because(REASON_UNIDENTIFIED)),
+        Class::Mixed => (0, because(REASON_MIXED_IDENTITY)),
     };
-    emit::denied(
-        &Seen { flow: emit::flow_id(), netns: cookie, source, revision: who::generation().1, addr: &addr, port, proto, path: 0, with_task: true },
-        reason,
-    );
+    let seen = Seen { flow: emit::flow_id(), netns: cookie, source, revision: who::generation().1, addr: &addr, port, proto, path: 0, with_task: true };
+    emit::flow(&seen, &j);
     REFUSE
 }
 
@@ -123,12 +142,9 @@ fn may_leave(ctx: &SkBuffContext, sk: *mut bpf_sock, identity: u32, home: u64) -
         let asked = matches!(ctx.load::<[u8; 2]>(header), Ok(kind) if kind == request);
         return asked && asks(&Slot(who::generation().0), identity, &to, true, false) < REASON_NO_GRANT;
     }
-    if proto != PROTO_UDP {
-        return false;
-    }
-    match ctx.load::<u16>(header + 2) {
-        Ok(port) => is_resolver(&to, u16::from_be(port)),
-        Err(_) => false,
+    match self::header(ctx, false) {
+        Some((PROTO_UDP, from, _)) => udp::may_leave(ctx, sk, identity, home, &from, &to, header),
+        _ => false,
     }
 }
 

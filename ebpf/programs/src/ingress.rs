@@ -9,13 +9,14 @@ use aya_ebpf::{
     macros::sk_lookup,
     programs::SkLookupContext,
 };
-use weft_ebpf_common::{abi::*, addr::Addr};
+use weft_ebpf_common::{abi::*, addr::Addr, datagram::Ends};
 
 use crate::{
     connect::is_resolver,
     ctx::read_ip6,
     emit::{self, Seen},
     maps::{ATTESTATIONS, LISTENERS},
+    udp::is_expected,
     who,
 };
 
@@ -62,8 +63,9 @@ fn admitted(ctx: &SkLookupContext, netns: u64) -> bool {
     let (proto, remote_port, local_port) = unsafe { ((*c).protocol as u8, u16::from_be((*c).remote_port), (*c).local_port as u16) };
     let (local, remote) = addresses(c);
     if proto == PROTO_UDP {
-        // Answers of a resolver to a socket that is not connected.
-        return is_resolver(&remote, remote_port);
+        // To a socket that is not connected: answers of a resolver, what stays in the namespace, and what belongs to a flow.
+        let d = Ends { from: remote, to: local, from_port: remote_port, to_port: local_port };
+        return is_resolver(&remote, remote_port) || (local.is_loopback() && remote.is_loopback()) || is_expected(netns, &d);
     }
     if proto != PROTO_TCP {
         return false;

@@ -4,9 +4,11 @@
 #![no_std]
 #![no_main]
 
+mod arrival;
 mod connect;
 mod ctx;
 mod datagram;
+mod dial;
 mod emit;
 mod families;
 mod guard;
@@ -18,6 +20,7 @@ mod offers;
 mod shared;
 mod socket;
 mod tcp;
+mod udp;
 mod veth;
 mod who;
 

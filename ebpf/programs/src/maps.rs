@@ -36,6 +36,9 @@ pub static DEVICES: HashMap<u32, Device> = HashMap::pinned(limits::DEVICES_MAX, 
 /// Preallocated: an allocation that fails under memory pressure would refuse connections.
 #[map]
 pub static ATTESTATIONS: HashMap<TupleKey, Attestation> = HashMap::pinned(limits::ATTESTATIONS_MAX, 0);
+/// Flows of datagrams between workloads of this node. Preallocated, as above.
+#[map]
+pub static DATAGRAMS: HashMap<TupleKey, Attestation> = HashMap::pinned(limits::DATAGRAMS_MAX, 0);
 /// Who listens in shared namespaces.
 #[map]
 pub static LISTENING: HashMap<ListenKey, Listen> = HashMap::pinned(limits::LISTENING_MAX, BPF_F_NO_PREALLOC);
@@ -54,6 +57,9 @@ pub static SOCKS: SkStorage<Attestation> = SkStorage::new();
 /// Who made the socket.
 #[btf_map]
 pub static OWNERS: SkStorage<SocketOwner> = SkStorage::new();
+/// Whom a datagram socket has dialled, and by which address.
+#[btf_map]
+pub static PEERS: SkStorage<Peers> = SkStorage::new();
 /// Cookie of the socket's namespace, which it never leaves: for hooks that cannot ask. An accepted socket has its listener's.
 #[btf_map]
 pub static HOMES: InheritedStorage<u64> = InheritedStorage::new();
@@ -124,6 +130,11 @@ pub fn owner<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut SocketOwner>
 #[inline(always)]
 pub fn home<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut u64> {
     storage(ptr::addr_of!(HOMES).cast(), sk, create)
+}
+
+#[inline(always)]
+pub fn peers<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut Peers> {
+    storage(ptr::addr_of!(PEERS).cast(), sk, create)
 }
 
 #[inline(always)]

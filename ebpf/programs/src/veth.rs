@@ -14,6 +14,7 @@ use aya_ebpf::{
 use weft_ebpf_common::{
     abi::*,
     addr::Addr,
+    datagram::{Ends, belongs},
     judge::{Judgement, Tables},
     limits::{TOLD_MAX, TOLD_WINDOW_NS},
     packet::{Bytes, Frame, Node, judge_frame, parse},
@@ -22,7 +23,8 @@ use weft_ebpf_common::{
 use crate::{
     connect::is_resolver,
     emit::{self, Seen},
-    maps::{DEVICES, LOCAL_ADDRS, NETNS, Slot},
+    maps::{DEVICES, NETNS, Slot},
+    udp::{local, now},
     who,
 };
 
@@ -75,7 +77,7 @@ pub fn weft_veth(ctx: TcContext) -> i32 {
 
 /// A workload that sends nothing but what is refused must not fill the ring. CPUs that race tell a few more.
 #[inline(always)]
-fn may_tell(device: &mut Device) -> bool {
+pub fn may_tell(device: &mut Device) -> bool {
     // SAFETY: helper without preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if now - device.told_since_ns > TOLD_WINDOW_NS {
@@ -86,7 +88,7 @@ fn may_tell(device: &mut Device) -> bool {
     device.told <= TOLD_MAX
 }
 
-struct Skb<'a>(&'a TcContext);
+pub struct Skb<'a>(pub &'a TcContext);
 
 impl Bytes for Skb<'_> {
     #[inline(always)]
@@ -131,13 +133,18 @@ impl Tables for Here<'_> {
 impl Node for Here<'_> {
     #[inline(always)]
     fn local(&self, addr: &Addr) -> Option<LocalAddr> {
-        // SAFETY: copied at once; entries are replaced whole.
-        unsafe { LOCAL_ADDRS.get(addr) }.copied()
+        local(addr).copied()
     }
 
     #[inline(always)]
     fn resolver(&self, addr: &Addr, port: u16) -> bool {
         is_resolver(addr, port)
+    }
+
+    #[inline(always)]
+    fn flows(&self, f: &Frame, home: u64) -> bool {
+        let d = Ends { from: f.source, to: f.to, from_port: f.source_port, to_port: f.port };
+        local(&f.to).is_some_and(|l| belongs(&self.slot, home, l.netns, &d, now()).is_some())
     }
 
     #[inline(always)]

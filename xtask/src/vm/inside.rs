@@ -62,6 +62,8 @@ fn prepare() -> Result<()> {
         ("proc", "/proc", usual),
         ("sysfs", "/sys", usual),
         ("cgroup2", "/sys/fs/cgroup", usual),
+        // Whether programs are asked in security hooks, only a file tells before 6.8.
+        ("securityfs", "/sys/kernel/security", usual),
         ("tmpfs", "/run", MountFlags::NOSUID | MountFlags::NODEV),
         ("tmpfs", "/tmp", MountFlags::NOSUID | MountFlags::NODEV),
     ] {

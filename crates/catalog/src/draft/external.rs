@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
+use weft_types::Protocol;
 
 use super::read::Reader;
 use crate::{External, Port, Position, limits, raw, suggest};
@@ -22,6 +23,10 @@ fn external(read: &mut Reader<'_, '_>, entry: Spanned<raw::External>) -> Option<
         return None;
     }
     let protocol = read.protocol(e.protocol.as_ref());
+    if protocol == Some(Protocol::Udp) {
+        let message = "UDP is not carried to interfaces by this version: datagrams to this range are denied";
+        read.report.warning(&at, message).help("the declaration may stay; it starts to work with a later version");
+    }
     if let Some(tls) = &e.tls
         && read.word("tls", tls, &[("required", true)]).is_some()
     {

@@ -243,8 +243,8 @@ fn port(read: &mut Reader<'_, '_>, entry: Spanned<raw::Port>) -> Option<Port> {
     };
     let protocol = read.protocol(p.protocol.as_ref())?;
     if protocol == Protocol::Udp {
-        let message = "UDP is not carried by this version: connections to this port are denied";
-        read.report.warning(&at, message).help("the declaration may stay; it starts to work with a later version");
+        let message = "UDP is carried within a node only: datagrams from another node to this port are denied";
+        read.report.warning(&at, message).help("run the workloads that use it on one node; between nodes it starts to work with a later version");
     }
     let app_protocol = read.text(p.app_protocol);
     Some(Port { name: name?, port: number?, target_port: target_port?, protocol, app_protocol, at })

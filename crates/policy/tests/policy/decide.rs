@@ -172,10 +172,35 @@ fn an_unknown_caller_gets_nothing() {
 }
 
 #[test]
-fn udp_is_not_carried() {
-    let d = ask(&shop_index(), "shop/orders", "shop/stock:80", Protocol::Udp);
-    assert_eq!((d.reason, d.protocol), (Reason::Protocol, Protocol::Udp));
-    assert_eq!(d.nearest_miss.unwrap(), "UDP is not carried by this version, whoever declares it: only TCP is");
+fn udp_is_granted_by_itself_and_stays_on_a_node() {
+    let docs = [
+        ("shop/names", "application", "  ports: [ { name: dns, port: 53, targetPort: 5353, protocol: UDP }, { name: dns-tcp, port: 53, protocol: TCP } ]\n"),
+        ("shop/asks", "application", "  dependsOn: [ { service: names, port: dns }, { service: clock } ]\n"),
+        ("shop/other", "application", ""),
+        ("shop/clock", "interface", "  external: [ { cidr: 192.0.2.0/24, port: 123, protocol: UDP } ]\n"),
+    ];
+    let docs: Vec<_> = docs.into_iter().map(|(name, kind, rest)| (format!("{name}.yaml"), document(name, kind, rest))).collect();
+    let on = |nodes: [&str; 2]| {
+        let mut snapshot = (**index(&docs, &[("shop/asks", "10.0.0.1"), ("shop/names", "10.0.0.2")]).snapshot()).clone();
+        snapshot.endpoints.iter_mut().zip(nodes).for_each(|(e, node)| e.node = node.parse().unwrap());
+        Index::new(std::sync::Arc::new(snapshot))
+    };
+    let check = |index: &Index, from: &str, to: &str, protocol, reason: Reason, miss: &str| {
+        let d = ask(index, from, to, protocol);
+        assert_eq!((d.reason, d.protocol), (reason, protocol), "{from} → {to}: {d:#?}");
+        assert!(d.nearest_miss.as_deref().unwrap_or_default().contains(miss), "{from} → {to}: {d:#?}");
+    };
+    let (one, two, desk) = (on(["a", "a"]), on(["a", "b"]), index(&docs, &[]));
+    for to in ["shop/names:53", "10.0.0.2 5353"] {
+        check(&one, "shop/asks", to, Protocol::Udp, Reason::Grant, "");
+        check(&one, "shop/asks", to, Protocol::Tcp, if to.contains('/') { Reason::NoGrant } else { Reason::UnknownPort }, "shop/names");
+        check(&one, "shop/other", to, Protocol::Udp, Reason::NoGrant, "declares no dependency on shop/names");
+        check(&two, "shop/asks", to, Protocol::Udp, Reason::OtherNode, "shop/asks runs on a, shop/names on b");
+        // Where it runs is no matter for who has no grant.
+        check(&two, "shop/other", to, Protocol::Udp, Reason::NoGrant, "");
+    }
+    check(&desk, "shop/asks", "shop/names:53", Protocol::Udp, Reason::Grant, "");
+    check(&one, "shop/asks", "192.0.2.1 123", Protocol::Udp, Reason::Protocol, "not carried to interfaces");
 }
 
 #[test]
