@@ -51,7 +51,7 @@ enum Command {
     Uninstall(ConfigArg),
     /// The process of the agent that dials from inside a workload; started by `run`.
     #[command(hide = true)]
-    Canary { netns: PathBuf, families: Vec<String> },
+    Canary { netns: PathBuf, what: Vec<String> },
     /// Print the version.
     Version,
 }
@@ -88,7 +88,7 @@ impl Cli {
             Command::Guard(arg) => command::guard(&arg.load()?)?,
             Command::Stop(arg) => command::stop(&arg.load()?)?,
             Command::Uninstall(arg) => command::uninstall(&arg.load()?)?,
-            Command::Canary { netns, families } => node::canary::dial(&netns, &families)?,
+            Command::Canary { netns, what } => node::canary::run(&netns, &what)?,
             Command::Version => println!("weft-agent {}", env!("CARGO_PKG_VERSION")),
         }
         Ok(ExitCode::SUCCESS)
