@@ -109,6 +109,9 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package { name: "systemd", probe: "/lib/systemd/systemd" },
 ];
 
+/// What it starts beside them, here only: a guest that boots has no daemon of a runtime.
+const RUNTIMES: &[Package] = &[Package { name: "containerd", probe: "/usr/bin/containerd" }];
+
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if let Some(line) = &args.kernel {
         return kernels::run(line, &args.args);
@@ -201,7 +204,7 @@ fn kernel_object(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn privileged(run: &mut Run<'_>) -> Result<()> {
-    weft_host::ensure(PACKAGES)?;
+    weft_host::ensure(PACKAGES.iter().chain(RUNTIMES))?;
     let args = privileged_args(&test_names(&process::root().join("tests/tests"))?, run.args);
     if let Some(object) = &run.rebuilt {
         println!("    first on {}", object.display());
@@ -225,7 +228,7 @@ pub(crate) fn privileged_args(tests: &[String], args: &[String]) -> Vec<String> 
 
 /// A test program that is a suite of its own, with what it prints.
 fn one_test(name: &str, args: &[String]) -> Result<()> {
-    weft_host::ensure(PACKAGES)?;
+    weft_host::ensure(PACKAGES.iter().chain(RUNTIMES))?;
     demo::build()?;
     process::run(process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]).args(args).args(["--", "--nocapture"]))
 }
