@@ -49,7 +49,8 @@ fn containers_of_containerd_are_told_apart_and_are_themselves_when_they_come_aga
     for round in 0..3 {
         let mut serving = containerd.run("inner", &inner, &["sh", "/weft/until.sh", "never-said", "python3", "-u", "/weft/server.py", "inner", &port])?;
         serving.wait_for_log("ready", SETTLE).with_context(|| mesh.logs())?;
-        let got = reaches(mesh.pod("far-caller").place(), &vip, 80, &format!("round-{round}")).with_context(|| format!("{}\n{}", serving.log(), mesh.logs()))?;
+        let got =
+            reaches(mesh.pod("far-caller").place(), &vip, 80, &format!("round-{round}")).with_context(|| format!("{}\n{}", serving.log(), mesh.logs()))?;
         assert!(got.data.starts_with("inner "), "{got:?}");
         let now = enrolled(&mesh, "inner")?;
         assert_ne!(now, last, "a container that comes again has another cgroup");
@@ -92,7 +93,8 @@ fn a_unit_that_ends_at_once_is_itself_from_its_first_call_where_its_slice_is_the
 fn a_unit_that_ends_of_each_refusal_is_found_while_it_comes_again() -> Result<()> {
     let mesh = Mesh::start("quick", &options())?;
     let _server = Server::start(mesh.pod("server").place(), "near", PORT)?;
-    let quick = format!("ExecStart=/usr/bin/env python3 /weft/probe.py tcp {} {PORT} of-a-quick-one\nRestart=always\nRestartSec=100ms", mesh.pod("server").v4());
+    let quick =
+        format!("ExecStart=/usr/bin/env python3 /weft/probe.py tcp {} {PORT} of-a-quick-one\nRestart=always\nRestartSec=100ms", mesh.pod("server").v4());
     let systemd = Systemd::boot(&mesh.nodes[0], &[("quick.service", quick)])?;
     name_too(&mesh, vec![workload("shop/hosted", &format!("{UNITS}/quick.service"), "host")])?;
     systemd.ctl(&["start", "quick.service"])?;
@@ -110,13 +112,13 @@ fn a_process_of_a_workload_in_another_namespace_is_nobody_there() -> Result<()> 
     let server = Server::start(mesh.pod("server").place(), "near", PORT)?;
     let outsider = mesh.outsider(0, "outsider")?;
     let (caller, near) = (mesh.pod("caller").place(), mesh.pod("server").v4().to_string());
-    let addresses = |mesh: &Mesh| -> Result<Vec<String>> {
-        Ok(mesh.status(0)?.workloads.into_iter().find(|w| w.uid == "caller").context("no caller")?.addresses)
-    };
+    let addresses =
+        |mesh: &Mesh| -> Result<Vec<String>> { Ok(mesh.status(0)?.workloads.into_iter().find(|w| w.uid == "caller").context("no caller")?.addresses) };
     let before = addresses(&mesh)?;
     assert!(probe(caller, "tcp", &near, PORT, "control")?.ok);
     // As `nsenter --net` does, or a debugger of the pod on the host's network.
-    let elsewhere: [(&str, &Place); 3] = [("the host's", mesh.nodes[0].place()), ("another workload's", mesh.pod("server").place()), ("nobody's", outsider.place())];
+    let elsewhere: [(&str, &Place); 3] =
+        [("the host's", mesh.nodes[0].place()), ("another workload's", mesh.pod("server").place()), ("nobody's", outsider.place())];
     let mut sitting = Vec::new();
     for (whose, space) in elsewhere {
         let astray = space.in_cgroup(caller.cgroup())?;
