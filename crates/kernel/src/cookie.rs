@@ -8,6 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::{cgroup, limits::NOTES_MAX, object::SOCK_CREATE, sys};
@@ -50,6 +51,8 @@ impl Notes {
     }
 
     fn attach() -> io::Result<Self> {
+        // Before 5.11 tables are counted as locked memory, of which a process may have 64 KiB by default.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let own = cgroup::of_pid(std::process::id()).map_err(io::Error::other)?;
         let map = sys::map_create(sys::LRU_HASH, size_of::<u64>() as u32, size_of::<u64>() as u32, NOTES_MAX)?;
         let program = sys::program_load(sys::CGROUP_SOCK, SOCK_CREATE, &program(map.as_raw_fd()))?;
