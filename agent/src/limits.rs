@@ -48,7 +48,7 @@ pub const READ_BACK: Duration = Duration::from_secs(5);
 /// When the sockets that a revision took something away from are looked at once more.
 pub const REVOKE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a successor may take until it answers.
-pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a canary waits for its answer, and for a refusal.
 pub const CANARY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CANARY_KNOCK: Duration = Duration::from_millis(500);
