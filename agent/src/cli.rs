@@ -1,6 +1,6 @@
 //! What a person types after `weft-agent`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -30,7 +30,8 @@ pub struct Cli {
 enum Command {
     /// Run the agent of this node.
     ///
-    /// SIGTERM ends it after its connections have ended; enforcement and holder stay. SIGHUP reads the workloads file again.
+    /// SIGTERM ends it after its connections have ended; enforcement and holder stay. SIGHUP reads the workloads file again;
+    /// SIGUSR2 is what `handover` sends.
     Run(ConfigArg),
     /// Keep the agent's listeners, so that a restart resets nothing. `run` starts one by itself.
     Hold(ConfigArg),
@@ -45,13 +46,21 @@ enum Command {
     },
     /// Attach the programs and end, so that managed workloads are denied before an agent ever ran. Needs no network, bridge or snapshot.
     Guard(ConfigArg),
+    /// Let an agent of this program and configuration take the running one's place, whose connections go on until they end.
+    Handover(ConfigArg),
+    /// Leaves an agent behind that is nobody's child; started by `run`.
+    #[command(hide = true)]
+    Successor {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// End the agent and its holder. What is enforced stays enforced.
     Stop(ConfigArg),
     /// Take everything out of the kernel and remove state and sockets. Refused while an agent runs.
     Uninstall(ConfigArg),
     /// The process of the agent that dials from inside a workload; started by `run`.
     #[command(hide = true)]
-    Canary { netns: PathBuf, families: Vec<String> },
+    Canary { netns: PathBuf, what: Vec<String> },
     /// Print the version.
     Version,
 }
@@ -86,9 +95,11 @@ impl Cli {
                 return Ok(command::check(&options, output));
             }
             Command::Guard(arg) => command::guard(&arg.load()?)?,
+            Command::Handover(arg) => command::handover(&arg.load()?)?,
+            Command::Successor { arguments } => command::leave(&arguments)?,
             Command::Stop(arg) => command::stop(&arg.load()?)?,
             Command::Uninstall(arg) => command::uninstall(&arg.load()?)?,
-            Command::Canary { netns, families } => node::canary::dial(&netns, &families)?,
+            Command::Canary { netns, what } => node::canary::run(&netns, &what)?,
             Command::Version => println!("weft-agent {}", env!("CARGO_PKG_VERSION")),
         }
         Ok(ExitCode::SUCCESS)

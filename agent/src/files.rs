@@ -79,10 +79,10 @@ impl Lock {
     }
 }
 
-/// Tells systemd, if it started this process and wants to know, that it is ready (sd_notify(3)).
-pub fn notify_ready() {
+/// Tells systemd, if it started this process and wants to know, what has become of it (sd_notify(3)).
+pub fn notify(what: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|s| s.as_encoded_bytes().first() == Some(&b'/')) else { return };
-    if let Err(error) = UnixDatagram::unbound().and_then(|s| s.send_to(b"READY=1", socket)) {
+    if let Err(error) = UnixDatagram::unbound().and_then(|s| s.send_to(what.as_bytes(), socket)) {
         tracing::debug!(%error, "the service manager cannot be told");
     }
 }

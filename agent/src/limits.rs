@@ -47,9 +47,13 @@ pub const MAINTENANCE: Duration = Duration::from_secs(1);
 pub const READ_BACK: Duration = Duration::from_secs(5);
 /// When the sockets that a revision took something away from are looked at once more.
 pub const REVOKE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a successor may take until it answers.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a canary waits for its answer, and for a refusal.
 pub const CANARY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CANARY_KNOCK: Duration = Duration::from_millis(500);
+/// How long what must not come in is given, after what may has come in.
+pub const CANARY_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of what a canary's process prints; the rest is cut off, so no proof.
 pub const CANARY_ANSWER_MAX_BYTES: u64 = 2048;
 /// Workloads whose canaries run at once when somebody asks for all.

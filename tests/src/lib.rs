@@ -9,6 +9,7 @@ mod load;
 mod mesh;
 pub mod packets;
 mod probe;
+pub mod proofs;
 pub mod real;
 pub mod udp;
 pub mod ways;

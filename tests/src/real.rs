@@ -150,6 +150,80 @@ impl Container {
     }
 }
 
+/// A containerd of its own, with the containers that it runs; all of them end with it.
+#[derive(Debug)]
+pub struct Containerd {
+    process: Proc,
+    node: Node,
+    pid: String,
+}
+
+/// In namespaces of processes and mounts of its own, so that the shims, which leave their parent, end as well. `$1` as in [`ROOT`].
+const CONTAINERD: &str = r#"mount -t proc proc /proc; mount -t tmpfs tmpfs /run/containerd 2>/dev/null || { mkdir -p /run/containerd; mount -t tmpfs tmpfs /run/containerd; }
+printf 'version = 2\nroot = "%s/cd"\nstate = "/run/containerd/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "/run/containerd/weft.sock"\n' "$T" > "$T/config.toml"
+exec containerd -c "$T/config.toml"
+"#;
+
+impl Containerd {
+    pub fn start(node: &Node) -> Result<Self> {
+        let dir = node.dir().join("containerd");
+        let files = node.dir().join("containerd.in");
+        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&files)?;
+        scripts(&files)?;
+        let text = format!("{ROOT}{CONTAINERD}");
+        let dir = dir.display().to_string();
+        let argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--propagation", "private", "sh", "-c", &text, "sh", &dir];
+        let process = node.place().spawn("containerd", &argv)?;
+        let children = format!("/proc/{0}/task/{0}/children", process.pid());
+        let pid = eventually(START, "containerd", || -> Result<String> {
+            Ok(fs::read_to_string(&children)?.split_whitespace().next().context("no child")?.to_owned())
+        })?;
+        let started = Self { process, node: node.clone(), pid };
+        eventually(START, "containerd to answer", || started.ctr(&["version"])).with_context(|| started.process.log())?;
+        Ok(started)
+    }
+
+    pub fn ctr(&self, args: &[&str]) -> Result<String> {
+        let argv: Vec<&str> = self.client().into_iter().chain(args.iter().copied()).collect();
+        Ok(self.node.place().check(&argv, COMMAND)?)
+    }
+
+    /// A container in that cgroup and namespace; its program's output is the process's.
+    pub fn run(&self, name: &str, place: &Place, argv: &[&str]) -> Result<Proc> {
+        let cgroup = format!("/{}", place.cgroup().strip_prefix(weft_kernel::cgroup::mount_point()?)?.display());
+        let (root, netns) = (self.node.dir().join("containerd/root").display().to_string(), format!("network:{}", place.netns().display()));
+        let path = format!("PATH={}", std::env::var("PATH")?);
+        let run = ["run", "--rm", "--env", &path, "--rootfs", "--cgroup", &cgroup, "--with-ns", &netns, &root, name];
+        let argv: Vec<&str> = self.client().into_iter().chain(run).chain(argv.iter().copied()).collect();
+        Ok(self.node.place().spawn(name, &argv)?)
+    }
+
+    fn client(&self) -> [&str; 9] {
+        ["nsenter", "-t", &self.pid, "-m", "-p", "-r", "ctr", "-a", "/run/containerd/weft.sock"]
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.process.kill9();
+        // What runc has made in the version 1 hierarchies.
+        let Ok(below) = self.node.cgroup().strip_prefix(weft_kernel::cgroup::mount_point().unwrap_or_default()).map(std::path::Path::to_owned) else { return };
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            remove_below(&hierarchy.path().join(&below));
+        }
+    }
+}
+
+/// Removes a cgroup of version 1 with everything below it, as far as it is empty.
+fn remove_below(dir: &std::path::Path) {
+    if weft_kernel::cgroup::id(dir).is_ok() {
+        return;
+    }
+    fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).for_each(|e| remove_below(&e.path()));
+    let _ = fs::remove_dir(dir);
+}
+
 fn scripts(dir: &std::path::Path) -> Result<()> {
     fs::write(dir.join("server.py"), include_str!("server.py"))?;
     fs::write(dir.join("until.sh"), UNTIL)?;

@@ -1,11 +1,10 @@
 //! Enrolment is a fixed order and a proof: what was open before ends unless it is granted, and each workload is shown to be captured and closed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use weft_lab::eventually;
-use weft_tests::{Held, Mesh, MeshOptions, SHOP, Server, probe};
+use weft_tests::{Held, Mesh, MeshOptions, SHOP, Server, probe, proofs::holds};
 
 const PORT: u16 = 8080;
 const SOON: Duration = Duration::from_secs(5);
@@ -70,36 +69,17 @@ fn what_was_open_before_enrolment_ends_unless_it_is_granted() -> Result<()> {
     Ok(())
 }
 
-/// By uid: outbound, inbound.
-type Proofs = BTreeMap<String, (Value, Value)>;
-
-/// What `weft status --prove -o json` says of each workload of the first node: (outbound, inbound), and its exit code.
-fn prove(mesh: &Mesh) -> Result<(Proofs, i32)> {
-    let agent = &mesh.agents[0];
-    let (weft, socket) = (weft_lab::bin("weft")?.display().to_string(), agent.socket().display().to_string());
-    let out = agent.place().output(&[weft.as_str(), "--agent", &socket, "status", "--prove", "-o", "json"], Duration::from_secs(60))?;
-    let said: Value = serde_json::from_slice(&out.stdout).with_context(|| String::from_utf8_lossy(&out.stderr).into_owned())?;
-    let workloads = said["nodes"][0]["workloads"].as_array().context("workloads")?;
-    let proofs = workloads.iter().filter(|w| w["class"] != "exempt");
-    let proofs = proofs.map(|w| (w["uid"].as_str().unwrap_or_default().to_owned(), (w["proof"]["outbound"].clone(), w["proof"]["inbound"].clone())));
-    Ok((proofs.collect(), out.status.code().unwrap_or(-1)))
-}
-
-fn holds(canary: &Value) -> bool {
-    canary["holds"] == true
-}
-
 #[test]
 fn each_workload_is_proven_and_a_broken_one_says_why_not() -> Result<()> {
     let mesh = Mesh::start("prove", &MeshOptions::default())?;
-    let (proofs, code) = prove(&mesh)?;
+    let (proofs, code) = mesh.prove()?;
     assert_eq!((proofs.len(), code), (3, 0), "{proofs:#?}");
     assert!(proofs.values().all(|(out, inn)| holds(out) && holds(inn)), "{proofs:#?}");
 
     // Somebody else answers for the address that only the capture may answer: translation in the client's namespace.
     let client = mesh.pod("client").place();
     client.check(&["nft", "add table ip weft_test; add chain ip weft_test out { type nat hook output priority -100; }; add rule ip weft_test out ip daddr 127.0.0.1 tcp dport > 1 dnat to 127.0.0.1:9"], SOON)?;
-    let (proofs, code) = prove(&mesh)?;
+    let (proofs, code) = mesh.prove()?;
     let (out, _) = &proofs["client"];
     assert!(!holds(out) && out["problem"].as_str().is_some_and(|p| !p.is_empty()), "{out}");
     assert_eq!(code, 1);
@@ -111,12 +91,12 @@ fn each_workload_is_proven_and_a_broken_one_says_why_not() -> Result<()> {
     let door = format!("lookup-{}", mesh.status(0)?.workloads.iter().find(|w| w.uid == "server").context("server")?.netns_cookie);
     std::fs::remove_file(links.join(&door))
         .with_context(|| format!("{door}: {:?}", std::fs::read_dir(&links).map(|d| d.flatten().map(|e| e.file_name()).collect::<Vec<_>>())))?;
-    let (proofs, code) = prove(&mesh)?;
+    let (proofs, code) = mesh.prove()?;
     let (out, inn) = &proofs["server"];
     assert!(holds(out) && !holds(inn), "{out} {inn}");
     assert_eq!(code, 1);
     eventually(SOON + SOON, "the door is repaired", || {
-        let (proofs, code) = prove(&mesh)?;
+        let (proofs, code) = mesh.prove()?;
         if code == 0 && holds(&proofs["server"].1) { Ok(()) } else { bail!("{proofs:#?}\n{}", mesh.logs()) }
     })?;
     Ok(())
@@ -142,7 +122,7 @@ fn a_workload_whose_canary_fails_is_not_enrolled() -> Result<()> {
         }
     })?;
     assert_eq!(seen(&mesh, "client")?.class, "unidentified");
-    let (proofs, code) = prove(&mesh)?;
+    let (proofs, code) = mesh.prove()?;
     assert!(!holds(&proofs["client"].0) && holds(&proofs["server"].0) && code == 1, "{proofs:#?}");
     // The control differs in the loopback only.
     mesh.pod("client").place().ip("link set lo up")?;

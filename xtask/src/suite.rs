@@ -125,6 +125,9 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package { name: "systemd", probe: "/lib/systemd/systemd" },
 ];
 
+/// What it starts beside them, here only: a guest that boots has no daemon of a runtime.
+const RUNTIMES: &[Package] = &[Package { name: "containerd", probe: "/usr/bin/containerd" }];
+
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if let Some(line) = &args.kernel {
         return kernels::run(line, &args.args);
@@ -220,7 +223,7 @@ fn kernel_object(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn privileged(run: &mut Run<'_>) -> Result<()> {
-    weft_host::ensure(PACKAGES)?;
+    weft_host::ensure(PACKAGES.iter().chain(RUNTIMES))?;
     let args = privileged_args(&test_names(&process::root().join("tests/tests"))?, run.args);
     if let Some(object) = &run.rebuilt {
         println!("    first on {}", object.display());
@@ -248,7 +251,7 @@ fn one_test(name: &str, args: &[String]) -> Result<()> {
 }
 
 fn one_test_command(name: &str, args: &[String]) -> Result<Command> {
-    weft_host::ensure(PACKAGES)?;
+    weft_host::ensure(PACKAGES.iter().chain(RUNTIMES))?;
     demo::build()?;
     let mut command = process::cargo(["test", "--locked", "--workspace", &format!("--test={name}")]);
     command.args(args).args(["--", "--nocapture"]);

@@ -11,6 +11,7 @@ use super::{Node, build, build::Built, tasks};
 use crate::{
     admin,
     bridge::{self, Bridge},
+    command,
     config::Config,
     files, limits,
 };
@@ -19,10 +20,22 @@ struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr2: Signal,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    End,
+    HandOver,
 }
 
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let mut signals = Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? };
+    let mut signals = Signals {
+        term: signal(SignalKind::terminate())?,
+        int: signal(SignalKind::interrupt())?,
+        hup: signal(SignalKind::hangup())?,
+        usr2: signal(SignalKind::user_defined2())?,
+    };
     let Built { node, lock, workloads_thread } = build::build(config).await?;
     let socket = node.config.agent_socket();
     let metrics = tasks::metrics(&node).await?;
@@ -35,9 +48,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     running.spawn(tasks::diagnostics(node.kernel.clone()));
     start_bridge(&node, &mut running);
     info!(node = %node.config.node, version = env!("CARGO_PKG_VERSION"), revision = %node.mesh.revision(), "the agent is ready");
-    files::notify_ready();
+    files::notify("READY=1");
 
-    until_told(&mut signals, &node).await;
+    let told = until_told(&mut signals, &node).await;
 
     // From here on a successor may start: the socket, the lock, the ring and the workloads are given up before the connections are waited for.
     node.shutdown.cancel();
@@ -49,6 +62,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         error!("the thread of the workloads ended with a panic");
     }
     drop(lock);
+    if told == Told::HandOver {
+        hand_over().await;
+    }
     drain(&node, &mut signals).await;
     running.abort_all();
     Ok(())
@@ -73,16 +89,29 @@ fn start_bridge(node: &Arc<Node>, running: &mut tokio::task::JoinSet<()>) {
     })));
 }
 
-async fn until_told(signals: &mut Signals, node: &Node) {
+async fn until_told(signals: &mut Signals, node: &Node) -> Told {
     loop {
         tokio::select! {
-            _ = signals.term.recv() => return,
-            _ = signals.int.recv() => return,
+            _ = signals.term.recv() => return Told::End,
+            _ = signals.int.recv() => return Told::End,
+            _ = signals.usr2.recv() => return Told::HandOver,
             _ = signals.hup.recv() => {
                 info!("SIGHUP: the workloads file is read again");
                 node.workloads.reload();
             }
         }
+    }
+}
+
+/// Where no successor can be started, a service manager finds its main process gone after the drain, and starts anew.
+async fn hand_over() {
+    match tokio::task::spawn_blocking(command::start_successor).await {
+        Ok(Ok(successor)) => {
+            info!(successor, "a successor takes over");
+            files::notify(&format!("MAINPID={successor}"));
+        }
+        Ok(Err(error)) => error!(%error, "no successor could be started"),
+        Err(error) => error!(%error, "no successor was started"),
     }
 }
 

@@ -1,33 +1,30 @@
 //! The canary: one connection out of a workload that only the capture can answer, and one into it that must be refused.
 //!
-//! Outbound, a process of the agent moves into the workload's cgroup, enters its namespace and dials an address that leads nowhere. Inbound, the agent
+//! Outbound, a process of the agent in the workload's cgroup and namespace dials an address that leads nowhere. Inbound, the agent
 //! dials the workload's own address, where it listens itself for that moment: nobody attested the connection, so only a missing or foreign program
-//! lets it in. Each has a control that differs in one thing, so that a dead namespace is no proof.
+//! lets it in. On the host, where what comes in is judged by whose socket it is for, it is a process in the workload's cgroup that listens.
+//! Each has a control that differs in one thing, so that a dead namespace is no proof.
 
 use std::{
-    fs,
-    io::{self, BufRead as _, BufReader, Read, Write as _},
+    io::{self, Read, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::AsFd as _,
     path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
-use rustix::{
-    io::Errno,
-    thread::{CapabilitySet, CapabilitySets, set_capabilities},
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
-use weft_ebpf_common::{CANARY_PORT, CANARY_V4, CANARY_V6};
-use weft_kernel::{cgroup, netns::Netns};
+use weft_ebpf_common::{Attestation, CANARY_PORT, CANARY_V4, CANARY_V6};
+use weft_kernel::Kernel;
 
-use super::plumbing::Place;
+use super::{
+    inside::{self, Inside},
+    plumbing::Place,
+};
 use crate::{limits, proxy::answer_of};
 
-/// What the two processes say to each other.
-const READY: &str = "ready\n";
-const GO: &str = "go\n";
+/// Argument of the process that listens.
+const LISTEN: &str = "listen";
 
 /// What the canary found; an error says why it does not hold.
 #[derive(Clone, Debug)]
@@ -39,8 +36,9 @@ pub struct Proof {
 }
 
 /// Runs both. `from_node`: the inbound probe also comes from the agent's own namespace, which may take half a second where no route leads.
-pub fn prove(place: &Place, from_node: bool) -> Proof {
-    Proof { outbound: outbound(place), inbound: inbound(place, from_node) }
+pub fn prove(kernel: &Kernel, place: &Place, from_node: bool) -> Proof {
+    let on_host = place.netns.cookie() == kernel.own_netns();
+    Proof { outbound: outbound(place), inbound: if on_host { inbound_on_host(kernel, place) } else { inbound(place, from_node) } }
 }
 
 impl Proof {
@@ -52,16 +50,16 @@ impl Proof {
 
 fn outbound(place: &Place) -> Result<(), String> {
     let wanted = answer_of(place.service.0, place.netns.cookie());
-    let answers = asked_from_inside(place).map_err(|e| format!("it cannot be sent from cgroup {}: {e}", place.cgroup.display()))?;
-    let mut tried = 0;
-    for line in answers.lines() {
-        tried += 1;
-        let (family, answer) = line.split_once(' ').unwrap_or(("?", line));
+    let failed = |e: io::Error| format!("it cannot be sent from cgroup {}: {e}", place.cgroup.display());
+    let families = families(&place.addresses);
+    let mut inside = Inside::start(place, &families).map_err(failed)?;
+    for family in families {
+        let answer = inside.line().map_err(failed)?;
         if answer != wanted {
             return Err(format!("over {family} the capture did not answer for this workload, but: {answer}"));
         }
     }
-    if tried == families(&place.addresses).len() { Ok(()) } else { Err("its process ended before it had an answer".to_owned()) }
+    Ok(())
 }
 
 /// The families that the workload has an address of; IPv4 where it has none at all.
@@ -70,100 +68,30 @@ fn families(addresses: &[IpAddr]) -> Vec<&'static str> {
     [(has(true) || addresses.is_empty(), "IPv4"), (has(false), "IPv6")].into_iter().filter(|f| f.0).map(|f| f.1).collect()
 }
 
-/// What [`dial`] prints, run in the workload's cgroup.
-fn asked_from_inside(place: &Place) -> io::Result<String> {
-    let netns = format!("/proc/{}/fd/{}", std::process::id(), place.netns.as_fd().as_raw_fd());
-    let mut child = Command::new("/proc/self/exe")
-        .args(["canary", &netns])
-        .args(families(&place.addresses))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let answer = answer_of_child(&mut child, &place.cgroup);
-    let _ = child.kill();
-    let _ = child.wait();
-    answer
-}
-
-fn answer_of_child(child: &mut Child, cgroup: &Path) -> io::Result<String> {
-    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(io::ErrorKind::BrokenPipe.into()) };
-    let mut said = BufReader::new(stdout).take(limits::CANARY_ANSWER_MAX_BYTES);
-    let mut ready = String::new();
-    said.read_line(&mut ready)?;
-    if ready != READY {
-        return Err(io::Error::other("its process cannot enter the namespace"));
-    }
-    let _below = enter(cgroup, child.id())?;
-    stdin.write_all(GO.as_bytes())?;
-    ended(child)?;
-    let mut answers = String::new();
-    said.read_to_string(&mut answers)?;
-    Ok(answers)
-}
-
-/// Moves the process into the cgroup, or into one below it where the kernel wants processes in leaves only.
-fn enter(dir: &Path, pid: u32) -> io::Result<Option<Below>> {
-    match cgroup::move_pid(dir, pid) {
-        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-            let below = Below(dir.join("weft-canary"));
-            cgroup::create(&below.0)?;
-            cgroup::move_pid(&below.0, pid)?;
-            Ok(Some(below))
+/// The process in the workload's cgroup: prints one line for each of `what`. Ends the process.
+pub fn run(netns: &Path, what: &[String]) -> anyhow::Result<()> {
+    inside::work(netns, || {
+        for what in what {
+            match what.as_str() {
+                LISTEN => return listen_inside(),
+                family => {
+                    let to = if family == "IPv4" { IpAddr::from(CANARY_V4) } else { IpAddr::from(CANARY_V6) };
+                    println!("{}", ask(SocketAddr::new(to, CANARY_PORT)).unwrap_or_else(|e| e.to_string().replace('\n', " ")));
+                }
+            }
         }
-        other => other.map(|()| None),
-    }
+        io::stdout().flush()
+    })
 }
 
-/// A cgroup for as long as the process is in it.
-struct Below(std::path::PathBuf);
-
-impl Drop for Below {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-fn ended(child: &mut Child) -> io::Result<()> {
-    let began = Instant::now();
-    while child.try_wait()?.is_none() {
-        if began.elapsed() > limits::CANARY_TIMEOUT + limits::CANARY_TIMEOUT {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "its process does not end"));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
-}
-
-/// The process in the workload's cgroup. It enters the namespace and gives all capabilities up before it is moved there, waits for that, and prints
-/// one line a family. Ends the process.
-pub fn dial(netns: &Path, families: &[String]) -> anyhow::Result<()> {
-    let netns = Netns::open(netns)?;
-    netns.run(|| {
-        // Nobody comes back from here: without capabilities there is no way into another namespace.
-        std::process::exit(match answers(families) {
-            Ok(()) => 0,
-            Err(_) => 2,
-        })
-    })?;
-    Ok(())
-}
-
-fn answers(families: &[String]) -> io::Result<()> {
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    print!("{READY}");
+/// Until the agent goes: at a loopback address of its own, so that many are proven at once.
+fn listen_inside() -> io::Result<()> {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let at = Ipv4Addr::new(127, a, b, c);
+    let listener = TcpListener::bind((at, CANARY_PORT)).or_else(|_| TcpListener::bind((at, 0)))?;
+    println!("{}", listener.local_addr()?);
     io::stdout().flush()?;
-    let mut go = String::new();
-    io::stdin().read_line(&mut go)?;
-    if go != GO {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    for family in families {
-        let to = if family == "IPv4" { IpAddr::from(CANARY_V4) } else { IpAddr::from(CANARY_V6) };
-        println!("{family} {}", ask(SocketAddr::new(to, CANARY_PORT)).unwrap_or_else(|e| e.to_string().replace('\n', " ")));
-    }
-    io::stdout().flush()
+    io::stdin().read_line(&mut String::new()).map(drop)
 }
 
 fn ask(to: SocketAddr) -> io::Result<String> {
@@ -199,6 +127,33 @@ fn inbound(place: &Place, from_node: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Both knocks go from here to one listener of the workload's; the control is the attested one. That what is refused is dropped without a word there, the
+/// control shows: it was sent later, and is in.
+fn inbound_on_host(kernel: &Kernel, place: &Place) -> Result<(), String> {
+    let failed = |e: io::Error| format!("it cannot listen in cgroup {}: {e}", place.cgroup.display());
+    let mut inside = Inside::start(place, &[LISTEN]).map_err(failed)?;
+    let said = inside.line().map_err(failed)?;
+    let at: SocketAddr = said.parse().map_err(|_| failed(io::Error::other(said)))?;
+    let socket = || Socket::new(Domain::for_address(at), Type::STREAM, None).map_err(|e| e.to_string());
+    let (stray, control) = (socket()?, socket()?);
+    stray.set_nonblocking(true).map_err(|e| e.to_string())?;
+    let sent = stray.connect(&at.into());
+    let attested = Attestation {
+        netns: place.netns.cookie(),
+        source: place.service.0,
+        destination: place.service.0,
+        dialled: at.ip().into(),
+        dialled_port: at.port(),
+        ..Attestation::default()
+    };
+    kernel.set_delivery(control.as_fd(), &attested).map_err(|e| format!("its control cannot be attested: {e}"))?;
+    control.connect_timeout(&at.into(), limits::CANARY_TIMEOUT).map_err(|e| format!("its control, an attested connection, fails: {e}"))?;
+    let pause = Timespec { tv_sec: 0, tv_nsec: limits::CANARY_PAUSE.subsec_nanos().into() };
+    let told = sent.is_ok() || poll(&mut [PollFd::new(&stray, PollFlags::OUT)], Some(&pause)).map_err(|e| e.to_string())? > 0;
+    // What was refused aloud has no peer either.
+    if told && stray.peer_addr().is_ok() { Err(format!("a connection that nobody attested came in at {at}")) } else { Ok(()) }
 }
 
 fn knock(to: SocketAddr) -> io::Result<()> {

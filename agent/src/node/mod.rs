@@ -5,6 +5,7 @@ mod arrivals;
 pub mod canary;
 mod drift;
 mod host;
+mod inside;
 mod plumbing;
 mod revoker;
 mod standing;

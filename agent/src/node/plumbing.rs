@@ -224,7 +224,7 @@ impl NodePlumbing {
     /// Ends every connection of a workload that has just been withdrawn, at both ends.
     fn cut(&self, spec: &Spec, held: &Held) {
         let place = held.place(spec);
-        match self.kernel.end_sockets(&held.netns, &held.cgroup, |s| !s.exempt && !s.listening && s.is_connected() && !s.is_loopback()) {
+        match self.kernel.end_sockets(&held.netns, &held.cgroup, |s| !s.exempt && !s.listening && s.is_connected() && !s.within) {
             Ok(found) => {
                 self.ender.report(&place, &found, |_| Fault::Withdrawn);
                 self.revoker.orphaned(found.ended.into_iter().chain(found.left.into_iter().map(|(s, _)| s)).collect());
@@ -342,8 +342,7 @@ impl Plumbing for NodePlumbing {
         self.kernel.allow(&enrolment, listeners).map_err(|e| Chain(&e).to_string())?;
         let survey = self.drift.survey(Duration::ZERO)?;
         self.kernel.read_back(&enrolment, &survey)?;
-        // On the host there is no namespace to be closed: what comes in is judged at each socket.
-        if waiting || held.netns.cookie() == self.kernel.own_netns() { Ok(()) } else { canary::prove(&held.place(spec), false).holds() }
+        if waiting { Ok(()) } else { canary::prove(&self.kernel, &held.place(spec), false).holds() }
     }
 
     fn read_back(&self, held: &Held) -> Result<(), String> {

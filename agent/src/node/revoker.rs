@@ -11,7 +11,7 @@ use std::{
 };
 
 use tracing::{info, warn};
-use weft_ebpf_common::{PATH_SAME_NODE, SIDE_CLIENT};
+use weft_ebpf_common::{PATH_LOCAL, PATH_SAME_NODE, SIDE_CLIENT};
 use weft_kernel::{Ended, Kernel, LiveSocket};
 use weft_types::{FlowId, Path, Protocol, Reason, Revision, RuleId, ServiceId, Verdict};
 
@@ -121,7 +121,7 @@ impl Ender {
 
     /// The peers of `ended`: the client's side names the destination's namespace, the server's side only its caller's service.
     fn orphans(&self, ended: &[LiveSocket]) {
-        let records = || ended.iter().filter_map(|s| s.record).filter(|r| r.path == PATH_SAME_NODE);
+        let records = || ended.iter().filter_map(|s| s.record).filter(|r| matches!(r.path, PATH_SAME_NODE | PATH_LOCAL));
         let flows: HashSet<u64> = records().map(|r| r.flow).collect();
         let ends: HashSet<ServiceId> = records().map(|r| ServiceId(if r.side == SIDE_CLIENT { r.destination } else { r.source })).collect();
         for place in self.namespaces.of(&ends) {

@@ -54,7 +54,7 @@ impl Fault {
 impl Standing<'_> {
     /// Every socket of a workload at its enrolment: what nobody judged ends too.
     pub fn at_enrolment(&self, s: &LiveSocket) -> Option<Fault> {
-        if s.exempt || s.listening || !s.is_connected() || s.is_loopback() {
+        if s.exempt || s.listening || !s.is_connected() || s.within {
             return None;
         }
         match &s.record {
@@ -93,8 +93,7 @@ impl Standing<'_> {
     fn of_record(&self, r: &Attestation, protocol: u8) -> Option<Fault> {
         let own = match r.side {
             SIDE_CLIENT => r.source,
-            // Within a namespace there is no destination to name.
-            SIDE_SERVER if r.path == PATH_LOCAL || r.path == PATH_DELIVERED => self.identity.0,
+            SIDE_SERVER if r.path == PATH_DELIVERED || is_within(r) => self.identity.0,
             SIDE_SERVER => r.destination,
             _ => r.source,
         };
@@ -104,9 +103,10 @@ impl Standing<'_> {
         let protocol = Protocol::from_number(protocol).unwrap_or_default();
         let holds = match r.path {
             // The proxies judge what they carry, and end it.
-            PATH_LOCAL | PATH_CAPTURED | PATH_DELIVERED => true,
+            PATH_CAPTURED | PATH_DELIVERED => true,
+            PATH_LOCAL if is_within(r) => true,
             PATH_RESOLVER => self.resolvers.contains(&SocketAddr::new(r.dialled.into(), r.dialled_port)),
-            PATH_SAME_NODE => self.grants(r, Destination::Service { id: ServiceId(r.destination), port: r.service_port }, protocol),
+            PATH_SAME_NODE | PATH_LOCAL => self.grants(r, Destination::Service { id: ServiceId(r.destination), port: r.service_port }, protocol),
             // A range can shrink below a connection whose grant stays.
             PATH_INTERFACE => self.grants(r, Destination::Address { addr: r.dialled.into(), port: r.dialled_port }, protocol),
             _ => false,
@@ -118,6 +118,11 @@ impl Standing<'_> {
         let query = Query { source: ServiceId(r.source), destination, protocol };
         self.index.is_some_and(|index| index.decide(&query).verdict == Verdict::Allow)
     }
+}
+
+/// Of a workload with itself, or within a namespace that is one identity's alone, where the record names no destination. Where several share one, it names the listener's.
+fn is_within(r: &Attestation) -> bool {
+    r.path == PATH_LOCAL && (r.destination == 0 || r.destination == r.source)
 }
 
 /// Services at either end of something that `old` allowed and `new` does not, or may not: only their workloads need a look.
@@ -197,7 +202,7 @@ mod tests {
         let record = Attestation { side, path, source, destination, service_port: 80, ..Attestation::default() };
         let at = |ip: [u8; 4], port| SocketAddr::new(IpAddr::from(ip), port);
         let (local, remote) = (at([10, 0, 0, 1], 4000), at([10, 0, 0, 2], 8080));
-        LiveSocket { local, remote, protocol: PROTO_TCP, inode: 0, listening: false, arriving: false, exempt: false, record: Some(record) }
+        LiveSocket { local, remote, protocol: PROTO_TCP, inode: 0, listening: false, arriving: false, exempt: false, within: false, record: Some(record) }
     }
 
     fn standing(identity: u32, index: &Index) -> Standing<'_> {
@@ -214,6 +219,20 @@ mod tests {
     }
 
     #[test]
+    fn where_several_share_a_namespace_what_stays_in_it_stands_with_its_grant_too() {
+        for (grants, fault) in [(index(&[(1, 2, false)]), None), (index(&[]), Some(Fault::Revoked))] {
+            assert_eq!(standing(1, &grants).under_revision(&socket(SIDE_CLIENT, PATH_LOCAL, 1, 2)), fault);
+            assert_eq!(standing(2, &grants).under_revision(&socket(SIDE_SERVER, PATH_LOCAL, 1, 2)), fault);
+        }
+        for (source, destination) in [(1, 0), (1, 1)] {
+            for side in [SIDE_CLIENT, SIDE_SERVER] {
+                assert_eq!(standing(1, &index(&[])).under_revision(&socket(side, PATH_LOCAL, source, destination)), None);
+            }
+        }
+        assert_eq!(standing(3, &index(&[(1, 2, false)])).under_revision(&socket(SIDE_SERVER, PATH_LOCAL, 1, 2)), Some(Fault::Foreign));
+    }
+
+    #[test]
     fn a_socket_of_another_identity_stands_nowhere() {
         let all = index(&[(1, 2, false), (3, 2, false)]);
         assert_eq!(standing(3, &all).at_enrolment(&socket(SIDE_CLIENT, PATH_SAME_NODE, 1, 2)), Some(Fault::Foreign));
@@ -226,11 +245,10 @@ mod tests {
         let bare = LiveSocket { record: None, ..socket(SIDE_CLIENT, 0, 0, 0) };
         assert_eq!(standing(1, &all).at_enrolment(&bare), Some(Fault::Unattested));
         assert_eq!(standing(1, &all).under_revision(&bare), None);
-        let home: SocketAddr = "127.0.0.1:1".parse().unwrap();
         for spared in [
             LiveSocket { listening: true, ..bare.clone() },
             LiveSocket { exempt: true, ..bare.clone() },
-            LiveSocket { local: home, remote: home, ..bare.clone() },
+            LiveSocket { within: true, ..bare.clone() },
             LiveSocket { remote: "0.0.0.0:0".parse().unwrap(), ..bare },
         ] {
             assert_eq!(standing(1, &all).at_enrolment(&spared), None, "{spared:?}");

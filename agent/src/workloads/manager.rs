@@ -83,8 +83,8 @@ struct Entry<H> {
     state: State<H>,
     problem: Option<String>,
     present: bool,
-    /// No try before this moment, after one that failed.
-    not_before: Option<Instant>,
+    /// No try of this instance before this moment, after one that failed. Another one is tried at once: a unit that ends of being refused is never the same again.
+    not_before: Option<(Instant, Instance)>,
     waiting: Vec<(Instant, AddReply)>,
     /// Somebody asked for it and it has never been enrolled: it goes when nobody waits any more.
     provisional: bool,
@@ -255,7 +255,7 @@ impl<P: Plumbing> Manager<P> {
         }
         match &entry.state {
             State::Enrolled(_) => self.check(entry, now),
-            State::Unidentified if entry.not_before.is_none_or(|t| now >= t) => self.enrol(entry, instance, service, now),
+            State::Unidentified if entry.not_before.is_none_or(|(t, failed)| now >= t || failed != instance) => self.enrol(entry, instance, service, now),
             State::Unidentified => {}
         }
         true
@@ -279,7 +279,7 @@ impl<P: Plumbing> Manager<P> {
             }
             Err(problem) => {
                 entry.trouble(problem);
-                entry.not_before = Some(now + RETRY);
+                entry.not_before = Some((now + RETRY, instance));
             }
         }
     }
@@ -331,8 +331,8 @@ impl<P: Plumbing> Manager<P> {
             }
             // What cannot be repaired is not enforced as it should be: denied, and tried again.
             Err(problem) => {
+                entry.not_before = Some((now + RETRY, live.instance));
                 self.withdraw(entry, &problem);
-                entry.not_before = Some(now + RETRY);
                 entry.trouble(problem);
             }
         }

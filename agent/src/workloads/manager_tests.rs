@@ -255,6 +255,22 @@ fn a_failed_enrolment_is_undone_and_tried_again_later() {
 }
 
 #[test]
+fn another_instance_is_tried_at_once_after_one_that_failed() {
+    let mut b = Bench::new();
+    b.place("/ns/a", 1);
+    b.admit("shop/a", 5);
+    b.node.0.borrow_mut().broken = Some("its process ended".into());
+    b.manager.set_static(vec![spec(Origin::Static, "a")], b.now);
+    b.check(&["withdraw a"], &[("a", false, "its process ended")]);
+    b.node.0.borrow_mut().broken = None;
+    b.step(SWEEP);
+    b.check(&[], &[("a", false, "its process ended")]);
+    b.place("/ns/a", 2);
+    b.step(SWEEP);
+    b.check(&["enrol a as 5 at [10.0.0.2]"], &[("a", true, "")]);
+}
+
+#[test]
 fn several_workloads_live_in_one_namespace_and_go_one_by_one() {
     let mut b = Bench::new();
     b.place("/ns/a", 1);

@@ -44,7 +44,7 @@ pub use error::KernelError;
 pub use flows::FlowRing;
 pub use inspect::Pinned;
 pub use kernel::{Kernel, NodeOptions, ProgramInfo};
-pub use sockets::{Ended, LiveSocket, can_end_sockets};
+pub use sockets::{Ended, LiveSocket, can_end_sockets, tells_cgroups};
 pub use uninstall::uninstall;
 pub use weft_ebpf_common::{Attestation, FlowEvent, State};
 pub use workloads::{Enrolment, Listeners};

@@ -2,13 +2,22 @@
 //!
 //! Whose a socket is comes from its storage and its cgroup; addresses are shown, and name destinations, as everywhere.
 
-use std::{io, mem::size_of, net::SocketAddr, os::fd::BorrowedFd, path::Path, ptr};
+use std::{
+    io,
+    mem::size_of,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::BorrowedFd,
+    path::Path,
+    ptr,
+    sync::OnceLock,
+};
 
-use weft_ebpf_common::{Attestation, CLASS_EXEMPT, PATH_CAPTURED, PROTO_TCP, PROTO_UDP, SIDE_SERVER, SocketOwner, TupleKey};
+use weft_ebpf_common::{Attestation, CLASS_EXEMPT, NETNS_SHARED, PATH_CAPTURED, PROTO_TCP, PROTO_UDP, SIDE_SERVER, SocketOwner, TupleKey};
 
 use crate::{
     Kernel, KernelError,
     diag::{self, Diag, Fate, Listed},
+    limits::DIAG_TIMEOUT,
     listening::ids_below,
     netns::Netns,
     sys,
@@ -29,6 +38,8 @@ pub struct LiveSocket {
     pub arriving: bool,
     /// weft's own: made by the agent or its holder, or accepted by them.
     pub exempt: bool,
+    /// On the loopback of a namespace of one identity: nobody else is there, and nothing is judged. Where several live, loopback is an address like any other.
+    pub within: bool,
     /// What the programs attested; `None`: nobody judged it.
     pub record: Option<Attestation>,
 }
@@ -50,11 +61,6 @@ impl Ended {
 }
 
 impl LiveSocket {
-    /// Within the namespace and nowhere else.
-    pub fn is_loopback(&self) -> bool {
-        self.local.ip().is_loopback() && self.remote.ip().is_loopback()
-    }
-
     pub fn is_connected(&self) -> bool {
         !self.remote.ip().is_unspecified()
     }
@@ -65,20 +71,34 @@ pub fn can_end_sockets() -> io::Result<bool> {
     diag::can_destroy()
 }
 
+/// Whether this kernel tells of a socket in which cgroup it was made; probed once, with a listener of our own.
+pub fn tells_cgroups() -> io::Result<bool> {
+    static TOLD: OnceLock<bool> = OnceLock::new();
+    if let Some(told) = TOLD.get() {
+        return Ok(*told);
+    }
+    let own = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let at = own.local_addr()?;
+    let mut told = false;
+    Diag::open_here(DIAG_TIMEOUT)?.list(libc::AF_INET as u8, PROTO_TCP, 1 << diag::LISTEN, &[], |s| told |= s.local() == at && s.cgroup != 0)?;
+    Ok(*TOLD.get_or_init(|| told))
+}
+
 impl Kernel {
     /// Looks at every TCP and UDP socket of the namespace once and ends those that `ends` names.
     ///
-    /// In the agent's own namespace it looks at none. Enters the namespace on the calling thread for a moment; blocks for some milliseconds, and some more for each thousand sockets.
-    /// Where others live in the namespace too, only the sockets that were made in `cgroup` are its workload's.
+    /// Enters the namespace on the calling thread for a moment; blocks for some milliseconds, and some more for each thousand sockets.
+    /// Where others live in the namespace too, as on the host, only the sockets that were made in `cgroup` are its workload's, and `ends` is asked of no
+    /// others. A kernel that does not tell of a socket's cgroup is an error there: the sockets would be taken for nobody's.
     pub fn end_sockets(&self, netns: &Netns, cgroup: &Path, mut ends: impl FnMut(&LiveSocket) -> bool) -> Result<Ended, KernelError> {
-        // The host's own sockets are nobody's workload.
-        if netns.cookie() == self.own_netns {
-            return Ok(Ended::default());
-        }
         let fail = |source| KernelError::Sockets { path: netns.path().to_owned(), source };
         let mut diag = Diag::open(netns).map_err(fail)?;
         let own = ids_below(cgroup);
-        let shared = self.tables.workloads.entries()?.iter().any(|(id, w)| w.netns == netns.cookie() && !own.contains(id));
+        let others = self.tables.workloads.entries()?.iter().any(|(id, w)| w.netns == netns.cookie() && !own.contains(id));
+        let shared = netns.cookie() == self.own_netns || others;
+        if shared && !tells_cgroups().map_err(fail)? {
+            return Err(fail(io::Error::new(io::ErrorKind::Unsupported, "this kernel does not tell which cgroup made a socket (Linux 5.9)")));
+        }
         let mut found = Vec::new();
         self.each_socket(&mut diag, netns.cookie(), |listed, socket| {
             if (!shared || own.contains(&listed.cgroup)) && ends(&socket) {
@@ -103,6 +123,7 @@ impl Kernel {
         let storages: [BorrowedFd<'_>; 2] = [t.socks.fd(), t.owners.fd()];
         let (socks, owners) = (sys::map_info(storages[0])?.id, sys::map_info(storages[1])?.id);
         let exempt = t.state().map_err(io::Error::other)?.exempt_cgroup;
+        let judged_within = cookie == self.own_netns || t.netns.get(&cookie).map_err(io::Error::other)?.is_some_and(|n| n.flags & NETNS_SHARED != 0);
         for protocol in [PROTO_TCP, PROTO_UDP] {
             for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
                 let listing = diag.list(family, protocol, diag::LIVING, &storages, |listed| {
@@ -121,8 +142,9 @@ impl Kernel {
                     let accepted_by_agent = record.is_some_and(|r| r.path == PATH_CAPTURED && r.side == SIDE_SERVER);
                     let exempt = (exempt != 0 && listed.cgroup == exempt) || owner.is_some_and(|o| o.class == CLASS_EXEMPT) || accepted_by_agent;
                     let listening = protocol == PROTO_TCP && listed.state == diag::LISTEN;
-                    let socket =
-                        LiveSocket { local: listed.local(), remote: listed.remote(), protocol, inode: listed.inode, listening, arriving, exempt, record };
+                    let (local, remote) = (listed.local(), listed.remote());
+                    let within = !judged_within && local.ip().is_loopback() && remote.ip().is_loopback();
+                    let socket = LiveSocket { local, remote, protocol, inode: listed.inode, listening, arriving, exempt, within, record };
                     each(listed, socket);
                 });
                 match listing {

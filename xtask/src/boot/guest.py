@@ -72,6 +72,14 @@ def ready():
         return False
 
 
+def of_agent(what):
+    return run("systemctl", "show", "-P", what, "weft-agent.service").strip()
+
+
+def main_process():
+    return int(of_agent("MainPID") or 0)
+
+
 def identified():
     until("the bridge answers", lambda: os.path.exists("/run/weft-bridge/bridge.sock"))
     run("sh", "-c", "weft-iam-bridge token create --config /etc/weft/bridge.toml --node vm --may-run 'shop/*' --out /etc/weft/node.token")
@@ -79,6 +87,14 @@ def identified():
     run("systemctl", "start", "weft-agent.service")
     until("the agent has enrolled the workload", ready)
     until("what is identified and granted sends", lambda: "tcp sent" in said("early"))
+    # A reload is a successor: the unit never stops, and what it does then is the successor's.
+    before = main_process()
+    run("systemctl", "reload", "weft-agent.service")
+    until("a reload has made a successor the main process", lambda: main_process() not in (before, 0))
+    until("the successor is ready", ready)
+    if (of_agent("ActiveState"), of_agent("NRestarts")) != ("active", "0"):
+        raise SystemExit("weft-boot: FAILED: the unit stopped over its reload")
+    until("the one before has ended", lambda: not os.path.exists(f"/proc/{before}"))
     # A slice that is made anew is another cgroup, without the programs of the old one.
     run("systemctl", "stop", "weft.slice")
     before = len(said("host"))

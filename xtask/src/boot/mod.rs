@@ -15,7 +15,7 @@ use self::wire::Seen;
 use crate::{debian, demo, kernels, process, suite, vm};
 
 const GUEST: &str = include_str!("guest.py");
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(420);
 const LINE: &str = "6.1";
 /// What the workloads aim at: (unit, TCP port, UDP port). `early` has a namespace of its own and is identified later, `host` has not and never is.
 const HOST: [u16; 2] = [7011, 7012];
