@@ -66,6 +66,8 @@ pub struct MeshOptions {
     pub agents_wait: bool,
     /// How long the connections of an agent that goes may go on.
     pub drain_seconds: u16,
+    /// What a denied `connect()` fails with.
+    pub denied: &'static str,
 }
 
 impl Default for MeshOptions {
@@ -83,6 +85,7 @@ impl Default for MeshOptions {
             may_run: vec![("a", "shop/*"), ("b", "shop/*")],
             agents_wait: false,
             drain_seconds: 10,
+            denied: "eperm",
         }
     }
 }
@@ -116,7 +119,8 @@ impl Mesh {
             lab,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         };
-        let drain = toml::Table::from_iter([("drain_seconds".to_owned(), i64::from(options.drain_seconds).into())]);
+        let extra =
+            toml::Table::from_iter([("drain_seconds".to_owned(), i64::from(options.drain_seconds).into()), ("denied".to_owned(), options.denied.into())]);
         for node in mesh.nodes.clone() {
             let mut workloads = Vec::new();
             for (_, pod, service) in options.workloads.iter().filter(|w| w.0 == node.name()) {
@@ -126,7 +130,7 @@ impl Mesh {
             }
             let may_run: Vec<_> = options.may_run.iter().filter(|m| m.0 == node.name()).map(|m| m.1).collect();
             let token = mesh.bridge.token(node.name(), &may_run)?;
-            let agent_options = AgentOptions { bridge: Some(mesh.bridge.address()), token, workloads, extra: drain.clone(), ..AgentOptions::default() };
+            let agent_options = AgentOptions { bridge: Some(mesh.bridge.address()), token, workloads, extra: extra.clone(), ..AgentOptions::default() };
             mesh.agents.push(Agent::configure(&node, &agent_options)?);
         }
         if !options.agents_wait {

@@ -16,8 +16,6 @@ const DEADLINE: Duration = Duration::from_secs(45 * 60);
 const SPACE_MIB: u64 = 6 * 1024;
 /// Where programs lie in the guest: test programs look for the others one folder above their own.
 const BIN: &str = "bin";
-/// The test that says what a kernel lacks.
-const REFUSAL: &str = "kernel";
 
 /// `args`: what `cargo test` would be handed: `--test NAME` chooses programs, what is left is theirs.
 pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
@@ -30,11 +28,7 @@ pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
     let kernel = vm::Kernel::fetch(&cache, line)?;
     let system = vm::system(&cache, &suite::PACKAGES.iter().map(|package| package.name).collect::<Vec<_>>())?;
 
-    let (mut chosen, rest) = split(args);
-    if !kernel.lacks.is_empty() {
-        println!("    an agent must refuse this kernel, and say that it lacks {}", kernel.lacks.join(", "));
-        chosen = vec![REFUSAL.to_owned()];
-    }
+    let (chosen, rest) = split(args);
     let luggage = vm::Luggage::new(&cache, &kernel)?;
     demo::build()?;
     let mut plan = String::new();
@@ -48,10 +42,7 @@ pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
     luggage.plan(&plan)?;
 
     println!("    booting Linux {}, emulated: everything takes about ten times as long", kernel.version);
-    // The first process has it in its environment, and hands it to the tests.
-    let lacks = format!("{}={}", vm::LACKS, kernel.lacks.join(",").replace(' ', "+"));
-    let guest =
-        vm::Guest { kernel: &kernel, system: &system, luggage: &luggage, init: "/weft/bin/xtask guest", append: &lacks, capture: None, deadline: DEADLINE };
+    let guest = vm::Guest { kernel: &kernel, system: &system, luggage: &luggage, init: "/weft/bin/xtask guest", append: "", capture: None, deadline: DEADLINE };
     match guest.run()?.iter().rev().find_map(|said| said.strip_prefix(vm::EXIT)?.trim().parse::<i32>().ok()) {
         Some(0) => Ok(()),
         Some(code) => bail!("tests failed under Linux {} (exit code {code})", kernel.version),

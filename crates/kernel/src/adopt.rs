@@ -1,4 +1,5 @@
-//! A socket from before the enrolment whose connection is granted all the same: it gets the record that the hook at its connect would have written.
+//! Sockets from before the enrolment: one whose connection is granted all the same gets the record that the hook at its connect would have
+//! written, and one that listens is told its namespace where the kernel's programs cannot ask for it.
 
 use std::{
     fs, io,
@@ -7,9 +8,17 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use weft_ebpf_common::Attestation;
+use weft_ebpf_common::{Attestation, PROTO_TCP};
 
-use crate::{Kernel, sockets::LiveSocket, sys};
+use crate::{
+    Kernel, KernelError,
+    diag::{self, Diag},
+    host::offers,
+    limits::{LISTENERS_MAX, LISTENERS_TIMEOUT},
+    sockets::LiveSocket,
+    sys,
+    workloads::Enrolment,
+};
 
 impl Kernel {
     /// Writes the record into the storage of a workload's own socket. False: no process of the cgroup holds it, or this kernel gives no descriptor of
@@ -19,6 +28,28 @@ impl Kernel {
         let record = Attestation { since_ns: sys::monotonic_ns(), ..*record };
         self.tables.socks.update(&(fd.as_raw_fd() as u32), &record).map(|()| true)
     }
+
+    /// What `socket()` notes for every socket, for those that listened before there was a program: `HOMES`, where `sock_ops` relies on it. A
+    /// listener that no process of the cgroup holds stays without, and every connection to it is refused.
+    pub(crate) fn settle_listeners(&self, e: &Enrolment<'_>) -> Result<(), KernelError> {
+        if offers().cookie_in_sock_ops {
+            return Ok(());
+        }
+        let inodes = e.netns.run(listening).and_then(|r| r).map_err(|source| KernelError::SockDiag { path: e.netns.path().to_owned(), source })?;
+        for fd in inodes.into_iter().filter_map(|inode| descriptor(&e.cgroup, inode)) {
+            self.tables.homes.put(&(fd.as_raw_fd() as u32), &e.netns.cookie())?;
+        }
+        Ok(())
+    }
+}
+
+fn listening() -> io::Result<Vec<u32>> {
+    let (mut diag, mut inodes) = (Diag::open_here(LISTENERS_TIMEOUT)?, Vec::new());
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        diag.list(family as u8, PROTO_TCP, 1 << diag::LISTEN, &[], |s| inodes.push(s.inode))?;
+    }
+    inodes.truncate(LISTENERS_MAX);
+    Ok(inodes)
 }
 
 /// A duplicate of the socket, from whichever process below the cgroup has it open.

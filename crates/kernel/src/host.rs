@@ -4,6 +4,7 @@ use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use aya::{
@@ -54,6 +55,7 @@ pub fn check(options: &HostOptions) -> Vec<Finding> {
         findings.push(programs());
         findings.push(maps());
         findings.push(helpers());
+        findings.push(retval());
         findings.push(sockets());
         findings.push(families());
     }
@@ -139,15 +141,42 @@ fn families() -> Finding {
 fn helpers() -> Finding {
     let needed = [
         ("namespace cookie at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_get_netns_cookie),
-        ("namespace cookie in sock_ops", ProgramType::SockOps, BpfHelper::BPF_FUNC_get_netns_cookie),
         ("namespace cookie at socket creation", ProgramType::CgroupSock, BpfHelper::BPF_FUNC_get_netns_cookie),
         ("task's ancestor cgroup", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id),
         ("packet's ancestor cgroup", ProgramType::CgroupSkb, BpfHelper::BPF_FUNC_skb_ancestor_cgroup_id),
         ("socket storage at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_sk_storage_get),
         ("socket storage at socket creation", ProgramType::CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get),
-        ("return value at connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
     ];
     supported("kernel helpers", needed.map(|(name, kind, helper)| (name, is_helper_supported(kind, helper).map_err(|e| e.to_string()))))
+}
+
+/// Helpers that the programs do without where the kernel lacks them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offers {
+    pub(crate) cookie_in_sock_ops: bool,
+    pub(crate) set_retval: bool,
+}
+
+/// Probed once. What cannot be probed counts as absent: the substitute works everywhere.
+pub(crate) fn offers() -> Offers {
+    static OFFERS: OnceLock<Offers> = OnceLock::new();
+    let has = |kind, helper| is_helper_supported(kind, helper).unwrap_or(false);
+    *OFFERS.get_or_init(|| Offers {
+        cookie_in_sock_ops: has(ProgramType::SockOps, BpfHelper::BPF_FUNC_get_netns_cookie),
+        set_retval: has(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
+    })
+}
+
+fn retval() -> Finding {
+    let found = if offers().set_retval {
+        Ok("a denied connect() fails as configured".to_owned())
+    } else {
+        Err("this kernel lets no program choose the error of connect() (Linux 5.18 does)".to_owned())
+    };
+    Finding {
+        fatal: false,
+        ..finding("error of a denied connect", "a denied connect() fails with EPERM, also where the configuration says denied = \"econnrefused\"", found)
+    }
 }
 
 /// Not fatal: nothing opens without it, but what stands goes on.

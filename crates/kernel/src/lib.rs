@@ -8,6 +8,7 @@ mod adopt;
 mod apply;
 mod attest;
 pub mod cgroup;
+mod cookie;
 mod diag;
 mod diagnostics;
 mod drift;

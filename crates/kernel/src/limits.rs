@@ -22,6 +22,8 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const LISTENERS_MAX: usize = weft_ebpf_common::limits::LISTENING_MAX as usize / 2;
 /// How long one answer may take where the listening sockets of a namespace are asked for.
 pub const LISTENERS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Own sockets whose namespace is remembered, the last ones made, where only a kernel program can tell it; each is asked for at once.
+pub const NOTES_MAX: u32 = 1024;
 /// Addresses of the host that its workloads are known to speak from; to connections from further ones pods do not answer.
 pub const HOST_ADDRESSES_MAX: usize = 256;
 /// Sockets that one message orders to end, each acknowledged: what the receive buffer of a netlink socket holds.

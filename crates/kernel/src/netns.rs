@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd},
+        fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -15,10 +15,8 @@ use std::{
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use socket2::{Domain, Socket, Type};
 
-/// `SO_NETNS_COOKIE` (Linux 5.14), missing in libc.
-const SO_NETNS_COOKIE: libc::c_int = 71;
+use crate::cookie;
 
 /// An open network namespace. The open file keeps the namespace alive: drop it when the workload goes.
 #[derive(Clone)]
@@ -36,7 +34,7 @@ impl Netns {
         let file = File::open(path)?;
         let inode = file.metadata()?.ino();
         let mut netns = Self { path: path.to_owned(), file: Arc::new(file), cookie: 0, inode };
-        netns.cookie = netns.run(cookie_here)??;
+        netns.cookie = netns.run(cookie::here)??;
         Ok(netns)
     }
 
@@ -45,7 +43,7 @@ impl Netns {
         let path = PathBuf::from("/proc/thread-self/ns/net");
         let file = File::open(&path)?;
         let inode = file.metadata()?.ino();
-        Ok(Self { path, file: Arc::new(file), cookie: cookie_here()?, inode })
+        Ok(Self { path, file: Arc::new(file), cookie: cookie::here()?, inode })
     }
 
     pub fn path(&self) -> &Path {
@@ -99,15 +97,6 @@ impl Drop for Back {
             std::process::abort();
         }
     }
-}
-
-fn cookie_here() -> io::Result<u64> {
-    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `cookie`.
-    let ret = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, ptr::from_mut(&mut cookie).cast(), &raw mut len) };
-    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
 fn addresses_here() -> io::Result<Vec<IpAddr>> {

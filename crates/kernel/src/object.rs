@@ -7,7 +7,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use crate::{KernelError, pins::Pins};
+use crate::{KernelError, host::offers, pins::Pins};
 
 /// The kept object, or the one that `WEFT_BPF_OBJECT` named when this crate was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weft.bpf.o"));
@@ -21,7 +21,7 @@ pub(crate) struct Spec {
 
 const INET_INGRESS: u32 = 0;
 const INET_EGRESS: u32 = 1;
-const SOCK_CREATE: u32 = 2;
+pub(crate) const SOCK_CREATE: u32 = 2;
 const SOCK_OPS: u32 = 3;
 const CONNECT4: u32 = 10;
 const CONNECT6: u32 = 11;
@@ -71,7 +71,7 @@ pub(crate) const VETH: Spec = Spec { name: "weft_veth", attach_type: TCX_INGRESS
 pub(crate) const FAMILIES: Spec = Spec { name: "weft_families", attach_type: LSM_MAC };
 
 /// Every table that all instances share; `.rodata` is each instance's own.
-const SHARED: [&str; 20] = [
+const SHARED: [&str; 21] = [
     "STATE",
     "WORKLOADS",
     "MANAGED",
@@ -86,6 +86,7 @@ const SHARED: [&str; 20] = [
     "ATTESTATIONS",
     "SOCKS",
     "OWNERS",
+    "HOMES",
     "FLOWS",
     "RESOLVERS",
     "COUNTERS",
@@ -100,6 +101,9 @@ pub(crate) fn open(pins: &Pins, base_level: u32, netns_cookie: u64, host: bool) 
     loader.override_global("BASE_LEVEL", &base_level, true).override_global("NETNS_COOKIE", &netns_cookie, true);
     let host = u32::from(host);
     loader.override_global("HOST", &host, true);
+    let offers = offers();
+    let (cookie_in_sock_ops, set_retval) = (u32::from(offers.cookie_in_sock_ops), u32::from(offers.set_retval));
+    loader.override_global("COOKIE_IN_SOCK_OPS", &cookie_in_sock_ops, true).override_global("SET_RETVAL", &set_retval, true);
     for table in SHARED {
         loader.map_pin_path(table, pins.map(table));
     }

@@ -13,10 +13,12 @@ use std::{
     ptr,
 };
 
+const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -24,6 +26,34 @@ const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_UPDATE_BATCH: libc::c_int = 26;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+
+/// `enum bpf_map_type` and `enum bpf_prog_type`, as far as aya does not make them.
+pub(crate) const LRU_HASH: u32 = 9;
+pub(crate) const CGROUP_SOCK: u32 = 9;
+
+#[repr(C)]
+struct MapCreateAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+#[repr(C)]
+struct ProgLoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
 
 #[repr(C)]
 struct ElemAttr {
@@ -128,6 +158,33 @@ unsafe fn bpf<T>(cmd: libc::c_int, attr: &mut T) -> io::Result<RawFd> {
 
 fn fd_of(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd() as u32
+}
+
+pub(crate) fn map_create(map_type: u32, key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    let mut attr = MapCreateAttr { map_type, key_size, value_size, max_entries };
+    // SAFETY: no pointer in the attribute; a success is a new descriptor of ours.
+    unsafe { bpf(MAP_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Loads a program without type information, for what is too small for an object of its own.
+pub(crate) fn program_load(prog_type: u32, expected_attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attr = ProgLoadAttr {
+        prog_type,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: *b"weft_cookie\0\0\0\0\0",
+        prog_ifindex: 0,
+        expected_attach_type,
+    };
+    // SAFETY: instructions and licence live through the call; a success is a new descriptor of ours.
+    unsafe { bpf(PROG_LOAD, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
 
 /// # Safety

@@ -77,6 +77,9 @@ impl Kernel {
         }
         let door = lookup_link(cookie);
         let closed = links::is_attached(&self.pins, &door, &Target::of(e.netns)) && !self.given.was_replaced(&self.pins, &door);
+        if !known {
+            self.settle_listeners(e)?;
+        }
         self.guard_namespace(e)?;
         self.watch(e)?;
         t.listeners.put(&cookie, &(listeners.tunnel.as_raw_fd() as u32))?;

@@ -22,7 +22,7 @@ use crate::{
     emit::{self, Seen},
     listen,
     maps::{self, LOCAL, LOCAL_ADDRS, RESOLVERS, Slot},
-    who,
+    offers, who,
 };
 
 const REFUSE: i32 = 0;
@@ -229,8 +229,8 @@ fn refuse(seen: &mut Seen<'_>, reason: u8) -> i32 {
 fn refuse_judged(seen: &mut Seen<'_>, j: &Judgement) -> i32 {
     seen.flow = emit::flow_id();
     emit::flow(seen, j);
-    if who::state().is_some_and(|s| s.refuse != 0) {
-        // SAFETY: helper without preconditions; 5.18 and newer, the loader clears `refuse` elsewhere.
+    if offers::set_retval() && who::state().is_some_and(|s| s.refuse != 0) {
+        // SAFETY: helper without preconditions.
         unsafe { bpf_set_retval(-ECONNREFUSED) };
     }
     REFUSE

@@ -14,6 +14,7 @@ mod ingress;
 mod listen;
 mod maps;
 mod names;
+mod offers;
 mod shared;
 mod socket;
 mod tcp;

@@ -1,7 +1,9 @@
 //! Every table of the kernel side. Keys, values and bounds are `weft-ebpf-common`'s.
 
+use core::ptr;
+
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_sock},
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
@@ -52,6 +54,28 @@ pub static SOCKS: SkStorage<Attestation> = SkStorage::new();
 /// Who made the socket.
 #[btf_map]
 pub static OWNERS: SkStorage<SocketOwner> = SkStorage::new();
+/// Cookie of the socket's namespace, which it never leaves: for hooks that cannot ask. An accepted socket has its listener's.
+#[btf_map]
+pub static HOMES: InheritedStorage<u64> = InheritedStorage::new();
+
+/// As [`SkStorage`], and `accept()` copies the value.
+#[repr(C)]
+pub struct InheritedStorage<T> {
+    r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: placeholders that the loader replaces; nothing reads them.
+unsafe impl<T> Sync for InheritedStorage<T> {}
+
+impl<T> InheritedStorage<T> {
+    const fn new() -> Self {
+        Self { r#type: ptr::null(), key: ptr::null(), value: ptr::null(), max_entries: ptr::null(), map_flags: ptr::null() }
+    }
+}
 
 const COUNTERS_LEN: u32 = weft_ebpf_common::abi::COUNTERS;
 
@@ -89,12 +113,17 @@ impl Tables for Slot {
 /// The record on `sk`, created zeroed when `create`. `sk` is a context's socket pointer; null is refused by the helper's caller.
 #[inline(always)]
 pub fn record<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut Attestation> {
-    storage(core::ptr::addr_of!(SOCKS).cast(), sk, create)
+    storage(ptr::addr_of!(SOCKS).cast(), sk, create)
 }
 
 #[inline(always)]
 pub fn owner<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut SocketOwner> {
-    storage(core::ptr::addr_of!(OWNERS).cast(), sk, create)
+    storage(ptr::addr_of!(OWNERS).cast(), sk, create)
+}
+
+#[inline(always)]
+pub fn home<'a>(sk: *mut bpf_sock, create: bool) -> Option<&'a mut u64> {
+    storage(ptr::addr_of!(HOMES).cast(), sk, create)
 }
 
 #[inline(always)]
@@ -105,7 +134,7 @@ fn storage<'a, T>(map: *const core::ffi::c_void, sk: *mut bpf_sock, create: bool
     // SAFETY: `map` is a socket storage map whose value is T, `sk` a socket of the context; the verifier checks both, and storage lives
     // as long as the socket, which outlives the program's run.
     unsafe {
-        let p = bpf_sk_storage_get(map.cast_mut(), sk.cast(), core::ptr::null_mut(), u64::from(create)).cast::<T>();
+        let p = bpf_sk_storage_get(map.cast_mut(), sk.cast(), ptr::null_mut(), u64::from(create)).cast::<T>();
         p.as_mut()
     }
 }

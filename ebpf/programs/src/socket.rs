@@ -1,11 +1,11 @@
 //! `socket()`: remembers who made it, and refuses what enrolled workloads do not get (raw, SCTP, MPTCP, …).
 
-use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_netns_cookie, macros::cgroup_sock, programs::SockContext};
+use aya_ebpf::{EbpfContext as _, bindings::bpf_sock, helpers::generated::bpf_get_netns_cookie, macros::cgroup_sock, programs::SockContext};
 use weft_ebpf_common::{abi::*, addr::Addr, judge::Class};
 
 use crate::{
     emit::{self, Seen},
-    maps, who,
+    maps, offers, who,
 };
 
 const REFUSE: i32 = 0;
@@ -18,6 +18,7 @@ pub fn weft_sock_create(ctx: SockContext) -> i32 {
     // SAFETY: fields of the context, and a helper that takes it.
     let (kind, protocol, cookie) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol, bpf_get_netns_cookie(ctx.as_ptr())) };
     let class = who::caller(core::ptr::null_mut(), cookie);
+    let settled = offers::cookie_in_sock_ops() || settle(ctx.sock, cookie);
     let (identity, class, reason) = match class {
         Class::Unmanaged => return PASS,
         Class::Exempt => (0, CLASS_EXEMPT, 0),
@@ -43,12 +44,24 @@ pub fn weft_sock_create(ctx: SockContext) -> i32 {
         return REFUSE;
     }
     match maps::owner(ctx.sock, true) {
-        Some(o) => {
+        Some(o) if settled => {
             *o = SocketOwner { identity, class };
             PASS
         }
         // Without the mark a socket passed to another workload would be that one's.
-        None => REFUSE,
+        _ => REFUSE,
+    }
+}
+
+/// Notes the socket's namespace, also for who is not managed yet: a server may be enrolled while it listens.
+#[inline(always)]
+fn settle(sk: *mut bpf_sock, cookie: u64) -> bool {
+    match maps::home(sk, true) {
+        Some(home) => {
+            *home = cookie;
+            true
+        }
+        None => false,
     }
 }
 

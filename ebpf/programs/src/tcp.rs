@@ -15,6 +15,7 @@ use crate::{
     ctx::read_ip6,
     emit,
     maps::{self, ATTESTATIONS},
+    offers,
 };
 
 const TCP_CONNECT: u32 = 3;
@@ -54,8 +55,7 @@ fn attest(ctx: &SockOpsContext) {
 
 #[inline(always)]
 fn accept(ctx: &SockOpsContext) {
-    // SAFETY: the helper takes this hook's context.
-    let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    let Some(netns) = netns(ctx) else { return };
     let (local, remote) = addresses(ctx);
     let key = TupleKey { netns, remote, local, remote_port: remote_port(ctx), local_port: ctx.local_port() as u16, proto: u32::from(PROTO_TCP) };
     // SAFETY: copied into the socket's storage within this run.
@@ -65,6 +65,15 @@ fn accept(ctx: &SockOpsContext) {
         r.side = SIDE_SERVER;
     }
     let _ = ATTESTATIONS.remove(&key);
+}
+
+#[inline(always)]
+fn netns(ctx: &SockOpsContext) -> Option<u64> {
+    if offers::cookie_in_sock_ops() {
+        // SAFETY: the helper takes this hook's context.
+        return Some(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
+    }
+    maps::home(socket(ctx), false).map(|home| *home)
 }
 
 /// The server has answered, so its side will take the record: no more state changes are of interest.

@@ -18,8 +18,6 @@ use rustix::{
 
 /// Before the exit code, on a line of its own.
 pub(crate) const EXIT: &str = "weft-guest: exit";
-/// What the tests are to find missing in this kernel.
-pub(crate) const LACKS: &str = "WEFT_KERNEL_LACKS";
 /// Programs and their arguments, one a line, separated by tabs.
 pub(super) const PLAN: &str = "plan";
 
@@ -93,14 +91,7 @@ fn one(words: &[&str]) -> Result<i32> {
         ("LANG", "C.UTF-8"),
         ("WEFT_PROBE_SECONDS", "40"),
     ]);
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(environment)
-        .env("RUST_BACKTRACE", "0")
-        .env(LACKS, std::env::var_os(LACKS).unwrap_or_default())
-        .stdin(Stdio::null())
-        .spawn();
+    let child = Command::new(program).args(arguments).env_clear().envs(environment).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).spawn();
     let child = child.with_context(|| format!("cannot start {program}"))?;
     loop {
         let Some((pid, status)) = wait(WaitOptions::empty()).context("cannot wait")? else { continue };

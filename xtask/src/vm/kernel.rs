@@ -16,16 +16,9 @@ struct Line {
     name: &'static str,
     /// Of Debian, that has it.
     suite: &'static str,
-    /// What an agent must say that it lacks, in the words of `weft-agent check`. Empty: everything has to work.
-    lacks: &'static [&'static str],
 }
 
-/// What is expected of each is written here; what each has is probed by the agent.
-const LINES: &[Line] = &[
-    Line { name: "5.10", suite: "bullseye", lacks: &["namespace cookie in sock_ops", "return value at connect"] },
-    Line { name: "6.1", suite: "bookworm", lacks: &[] },
-    Line { name: "6.12", suite: "trixie", lacks: &[] },
-];
+const LINES: &[Line] = &[Line { name: "5.10", suite: "bullseye" }, Line { name: "6.1", suite: "bookworm" }, Line { name: "6.12", suite: "trixie" }];
 
 /// Drivers of what qemu offers, and the file system of the disks.
 const DRIVERS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "ext4"];
@@ -54,16 +47,12 @@ pub(crate) struct Kernel {
     /// `boot/vmlinuz-*`, `lib/modules/` and `initrd.gz`.
     dir: PathBuf,
     pub(crate) version: String,
-    /// Why an agent refuses to start on it.
-    pub(crate) lacks: &'static [&'static str],
 }
 
 impl Kernel {
     /// Unpacks the kernel into the cache unless it is there.
     pub(crate) fn fetch(cache: &Path, line: &str) -> Result<Self> {
-        let Some(Line { suite, lacks, .. }) = LINES.iter().find(|known| known.name == line) else {
-            bail!("no suite of Debian is known to have a kernel {line}")
-        };
+        let Some(Line { suite, .. }) = LINES.iter().find(|known| known.name == line) else { bail!("no suite of Debian is known to have a kernel {line}") };
         let dir = cache.join(format!("kernel-{line}"));
         if !dir.exists() {
             println!("    fetching the kernel of {suite}");
@@ -79,7 +68,7 @@ impl Kernel {
             process::output(Command::new("depmod").arg("-b").arg(&unpacked).arg(version(&unpacked)?))?;
             fs::rename(&unpacked, &dir).with_context(|| format!("cannot name {}", dir.display()))?;
         }
-        let kernel = Self { version: version(&dir)?, dir, lacks };
+        let kernel = Self { version: version(&dir)?, dir };
         kernel.initial_fs()?;
         Ok(kernel)
     }

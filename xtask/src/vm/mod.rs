@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use weft_host::Package;
 
-pub(crate) use inside::{EXIT, LACKS, inside};
+pub(crate) use inside::{EXIT, inside};
 pub(crate) use kernel::{Kernel, lines};
 pub(crate) use root::{Luggage, system};
 
