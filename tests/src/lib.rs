@@ -3,6 +3,7 @@
 //! No assertion lives here; a test says what it expects.
 
 pub mod conformance;
+mod crowd;
 mod held;
 pub mod kinds;
 mod load;
@@ -11,6 +12,7 @@ pub mod packets;
 mod probe;
 pub mod real;
 
+pub use crowd::Phantom;
 pub use held::{End, Held};
 pub use load::{Loads, Seen};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};
