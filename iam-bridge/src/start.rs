@@ -78,13 +78,7 @@ impl Running {
     }
 }
 
-fn open(
-    reader: &mut Reader,
-    config: &Config,
-    state: &StateDir,
-    metrics: Arc<Metrics>,
-    now: SystemTime,
-) -> Result<(Option<u64>, Shared, Arc<OwnCertificate>)> {
+fn open(reader: &mut Reader, config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(Option<u64>, Shared, Arc<OwnCertificate>)> {
     let store = Store::open(&state.file("bridge.db"))?;
     let (seen, catalog) = watch::read(&config.catalog, reader);
     let domain = trust_domain(&store, &catalog).map_err(|p| broken(config, p))?;

@@ -16,7 +16,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use weft_api::{
     PROTOCOL_VERSION,
     bridge::v1::{
-        Ack, Hello, JoinRequest, NodeMessage, Workload, WorkloadReport, bridge_message::Message as Heard, node_client::NodeClient, node_message::Message as Said,
+        Ack, Hello, JoinRequest, NodeMessage, Workload, WorkloadReport, bridge_message::Message as Heard, node_client::NodeClient,
+        node_message::Message as Said,
     },
     limits::MESSAGE_MAX_BYTES,
 };

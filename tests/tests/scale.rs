@@ -93,7 +93,10 @@ fn fill(mesh: &Mesh) -> Result<Vec<Phantom>> {
 
 /// The catalog with or without the stranger's grant.
 fn shop(granted: bool) -> String {
-    let ports = SHOP.replace("{ name: web, port: 80, targetPort: 8080 }", &format!("{{ name: web, port: 80, targetPort: 8080 }}, {{ name: held, port: 81, targetPort: {HELD_PORT} }}"));
+    let ports = SHOP.replace(
+        "{ name: web, port: 80, targetPort: 8080 }",
+        &format!("{{ name: web, port: 80, targetPort: 8080 }}, {{ name: held, port: 81, targetPort: {HELD_PORT} }}"),
+    );
     let dependencies = if granted { "{ service: server }" } else { "" };
     ports.replace("name: stranger, namespace: shop }\nspec:\n", &format!("name: stranger, namespace: shop }}\nspec:\n  dependsOn: [ {dependencies} ]\n"))
 }

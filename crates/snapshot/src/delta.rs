@@ -21,8 +21,6 @@ pub(crate) mod change {
     pub(crate) const PUT: u32 = 5;
 }
 
-
-
 /// A run of elements of one field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {

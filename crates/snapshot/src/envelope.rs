@@ -111,8 +111,7 @@ impl SigningKey {
             return None;
         }
         let (revision, base_revision) = (result.revision, base.revision);
-        let mut envelope =
-            Envelope { schema_version: DELTA_SCHEMA_VERSION, revision, base_revision, payload, key_id: self.id.clone(), signature: Vec::new() };
+        let mut envelope = Envelope { schema_version: DELTA_SCHEMA_VERSION, revision, base_revision, payload, key_id: self.id.clone(), signature: Vec::new() };
         envelope.signature = self.pair.sign(&envelope.signed_bytes()).as_ref().to_vec();
         Some(envelope)
     }
