@@ -1,6 +1,11 @@
 //! Frames that no socket made, sent as a workload could: by a packet socket from before its enrolment, or out of a namespace inside it.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use weft_lab::{Capture, Node, Place, Pod, Proc};
@@ -108,8 +113,32 @@ impl Nested {
     }
 }
 
-/// Names of the links that a directory of pins has on the host's ends of veths.
-pub fn device_links(links: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(links).into_iter().flatten().flatten();
-    entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with("veth-")).collect()
+/// What judges the frames of one of a node's workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watcher {
+    /// A pinned link.
+    Link(PathBuf),
+    /// A classifier of that device, where the kernel has no tcx.
+    Classifier(String),
+}
+
+/// All of a node's, whose links are pinned in the directory `links`.
+pub fn watchers(node: &Node, links: &Path) -> Result<Vec<Watcher>> {
+    let entries = fs::read_dir(links).into_iter().flatten().flatten().map(|e| e.path());
+    let mut all: Vec<_> = entries.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("veth-"))).map(Watcher::Link).collect();
+    let listed = node.place().check(&["ip", "-o", "link", "show", "type", "veth"], DEADLINE)?;
+    for name in listed.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next()) {
+        let filters = node.place().check(&["tc", "filter", "show", "dev", name, "ingress"], DEADLINE)?;
+        all.extend(filters.contains("weft_veth").then(|| Watcher::Classifier(name.to_owned())));
+    }
+    Ok(all)
+}
+
+impl Watcher {
+    pub fn take_off(&self, node: &Node) -> Result<()> {
+        match self {
+            Self::Link(path) => Ok(fs::remove_file(path)?),
+            Self::Classifier(device) => Ok(node.place().check(&["tc", "filter", "del", "dev", device, "ingress"], DEADLINE).map(drop)?),
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! Frames that no socket hook sees: whatever a workload sends through its veth is judged there, seen from the other end with tcpdump.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use weft_lab::{Inventory, eventually};
 use weft_tests::{
     Mesh, MeshOptions, SETTLE, Server,
-    packets::{Aim, Nested, arrived, capture_at, device_links, ping_pong, send_frames},
+    packets::{Aim, Nested, arrived, capture_at, ping_pong, send_frames, watchers},
     probe,
 };
 
@@ -94,7 +94,7 @@ fn what_a_workload_forwards_is_its_own_or_does_not_leave() -> Result<()> {
 fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
     let mut mesh = Mesh::start("stands", &MeshOptions::default())?;
     let (client, stranger, server) = (mesh.pod("client").clone(), mesh.pod("stranger").clone(), mesh.pod("server").clone());
-    let links = mesh.links(0);
+    let (node, links) = (mesh.nodes[0].clone(), mesh.links(0));
     let aim_mac = Aim::at(&server)?.mac;
     let check = |tag: &str, from: &weft_lab::Pod, expect: &[&str]| -> Result<()> {
         let capture = capture_at(&server, tag)?;
@@ -105,7 +105,7 @@ fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
         assert_eq!(arrived(&sent, &capture.stop()?), expect, "{tag}");
         Ok(())
     };
-    assert_eq!(device_links(&links).len(), 3);
+    assert_eq!(watchers(&node, &links)?.len(), 3);
 
     mesh.agents[0].kill9();
     check("kil", &client, &GRANTED)?;
@@ -115,12 +115,12 @@ fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
     check("res", &client, &GRANTED)?;
 
     // Somebody takes the program off: the workload is not enrolled in the kernel until it is back.
-    for name in device_links(&links) {
-        fs::remove_file(links.join(name))?;
+    for watcher in watchers(&node, &links)? {
+        watcher.take_off(&node)?;
     }
     eventually(SETTLE, "the programs back on their devices", || -> Result<()> {
         let status = mesh.status(0)?;
-        if device_links(&links).len() == 3 && status.workloads.iter().filter(|w| w.enforced == "packets and sockets").count() == 3 {
+        if watchers(&node, &links)?.len() == 3 && status.workloads.iter().filter(|w| w.enforced == "packets and sockets").count() == 3 {
             Ok(())
         } else {
             bail!("{:?}", status.workloads)
@@ -136,13 +136,13 @@ fn it_stands_through_restarts_repairs_and_withdrawal() -> Result<()> {
         let status = mesh.status(0)?;
         if status.workloads.iter().any(|w| w.class == "unidentified") { Ok(()) } else { bail!("{:?}", status.workloads) }
     })?;
-    assert_eq!(device_links(&links).len(), 3);
+    assert_eq!(watchers(&node, &links)?.len(), 3);
     check("wit", &stranger, &[])?;
     check("wic", &client, &GRANTED)?;
     sleeper.kill9();
 
     mesh.agents[0].forget()?;
-    assert_eq!(device_links(&links), Vec::<String>::new());
+    assert_eq!(watchers(&node, &links)?, []);
     Ok(())
 }
 
@@ -198,7 +198,7 @@ fn an_echo_is_asked_of_who_a_grant_names() -> Result<()> {
 fn the_granted_ways_work_as_before() -> Result<()> {
     let mesh = Mesh::start("asbefore", &MeshOptions::default())?;
     let (client, server, far) = (mesh.pod("client"), mesh.pod("server"), mesh.pod("far"));
-    let links = mesh.links(0);
+    let (node, links) = (mesh.nodes[0].clone(), mesh.links(0));
     {
         let (_near, _far) = (Server::start(server.place(), "near", PORT)?, Server::start(far.place(), "far", PORT)?);
         for to in [server.v4().to_string(), server.v6().to_string(), far.v4().to_string(), far.v6().to_string()] {
@@ -210,12 +210,14 @@ fn the_granted_ways_work_as_before() -> Result<()> {
     let mut rounds = Vec::new();
     for _ in 0..3 {
         let with = ping_pong(server.place(), client.place(), &server.v4().to_string(), PORT, 10_000)?;
-        for name in device_links(&links) {
-            fs::remove_file(links.join(name))?;
+        for watcher in watchers(&node, &links)? {
+            watcher.take_off(&node)?;
         }
         let without = ping_pong(server.place(), client.place(), &server.v4().to_string(), PORT, 10_000)?;
-        rounds.push((with, without, device_links(&links).is_empty()));
-        eventually(Duration::from_secs(30), "the programs back", || if device_links(&links).len() == 3 { Ok(()) } else { bail!("not yet") })?;
+        rounds.push((with, without, watchers(&node, &links)?.is_empty()));
+        eventually(Duration::from_secs(30), "the programs back", || -> Result<()> {
+            if watchers(&node, &links)?.len() == 3 { Ok(()) } else { bail!("not yet") }
+        })?;
     }
     for (with, without, bare) in rounds {
         println!(
