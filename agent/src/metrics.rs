@@ -3,7 +3,12 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::{Registry, Unit},
 };
 use weft_types::{Path, Reason, Verdict};
@@ -30,8 +35,22 @@ pub struct Metrics {
     ring_events: Counter,
     sockets_ended: Count<1>,
     drift: Count<1>,
-    snapshots: Count<1>,
+    snapshots: Count<2>,
+    applied: Applied,
     svids: Count<1>,
+}
+
+/// What putting a revision in force costs.
+struct Applied {
+    seconds: Histogram,
+    bytes: Gauge,
+}
+
+impl Default for Applied {
+    fn default() -> Self {
+        // From 4 ms to 4 s.
+        Self { seconds: Histogram::new(exponential_buckets(0.004, 2.0, 11)), bytes: Gauge::default() }
+    }
 }
 
 /// Read at each scrape.
@@ -67,6 +86,8 @@ impl Metrics {
         r.register("weft_drift", "Times that something was found to be otherwise than the agent had put it, by what", self.drift.clone());
         r.register("weft_proxy_bound", "Times that a table of the proxy was full, by which; docs/agent.md says what happens then", self.bounds.clone());
         r.register("weft_snapshots", "Snapshots received, by what became of them", self.snapshots.clone());
+        r.register_with_unit("weft_snapshot_apply", "From a revision's arrival until the kernel judges by it", Unit::Seconds, self.applied.seconds.clone());
+        r.register_with_unit("weft_snapshot", "Payload of the revision in force", Unit::Bytes, self.applied.bytes.clone());
         r.register("weft_svids", "Requests for SVIDs, by their outcome", self.svids.clone());
     }
 
@@ -106,8 +127,16 @@ impl Metrics {
         self.sockets_ended.get_or_create(&[("why", why)]).inc();
     }
 
-    pub fn snapshot(&self, applied: bool) {
-        self.snapshots.get_or_create(&[("outcome", if applied { "applied" } else { "refused" })]).inc();
+    /// A refused change is asked for again as a whole snapshot.
+    pub fn snapshot(&self, delta: bool, applied: bool) {
+        let kind = if delta { "delta" } else { "whole" };
+        self.snapshots.get_or_create(&[("kind", kind), ("outcome", if applied { "applied" } else { "refused" })]).inc();
+    }
+
+    /// A revision is in force in the kernel.
+    pub fn applied(&self, after: std::time::Duration, bytes: usize) {
+        self.applied.seconds.observe(after.as_secs_f64());
+        self.applied.bytes.set(bytes as i64);
     }
 
     pub fn svid(&self, issued: bool) {

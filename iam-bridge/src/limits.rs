@@ -73,3 +73,7 @@ pub const CATALOG_POLL: Duration = Duration::from_secs(5);
 /// Files and folder depth that this look takes in; changes beyond are found by notice only.
 pub const POLL_FILES_MAX: usize = 100_000;
 pub const POLL_DEPTH_MAX: usize = 16;
+/// Changes kept, each from one revision to the next: a node that is farther behind gets a whole snapshot.
+pub const DELTAS_KEPT: usize = 8;
+/// Rules whose numbers are remembered beside the database; at the bound all are forgotten, which costs time only.
+pub const RULES_KNOWN_MAX: usize = 1 << 20;

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
 use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use weft_catalog::Reader;
 use weft_telemetry::{Probes, render, serve_http};
 
 use crate::{
@@ -39,7 +40,8 @@ pub async fn start(config: Config) -> Result<Running> {
     let now = SystemTime::now();
     let state = StateDir::open(&config.state_dir)?;
     let metrics = Arc::new(Metrics::default());
-    let (seen, control, own) = open(&config, &state, metrics.clone(), now)?;
+    let mut reader = Reader::default();
+    let (seen, control, own) = open(&mut reader, &config, &state, metrics.clone(), now)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| held(config.listen))?;
     let nodes = listener.local_addr()?;
     let endpoint = match config.metrics {
@@ -53,7 +55,7 @@ pub async fn start(config: Config) -> Result<Running> {
     tasks.spawn(server::serve_nodes(listener, control.clone(), own.clone(), metrics, stop.clone()));
     tasks.spawn(server::serve_admin(admin, control.clone(), stop.clone()));
     tasks.spawn(own.renew(control.clone(), stop.clone()));
-    tasks.spawn(watch::watch(config.catalog, seen, control.clone(), stop.clone()));
+    tasks.spawn(watch::watch(config.catalog, reader, seen, control.clone(), stop.clone()));
     let metrics = endpoint.as_ref().map(weft_telemetry::Server::addr);
     Ok(Running { nodes, metrics, admin_socket: config.admin_socket, control, stop, tasks, _metrics: endpoint, _state: state })
 }
@@ -76,9 +78,9 @@ impl Running {
     }
 }
 
-fn open(config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(Option<u64>, Shared, Arc<OwnCertificate>)> {
+fn open(reader: &mut Reader, config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(Option<u64>, Shared, Arc<OwnCertificate>)> {
     let store = Store::open(&state.file("bridge.db"))?;
-    let (seen, catalog) = watch::read(&config.catalog);
+    let (seen, catalog) = watch::read(&config.catalog, reader);
     let domain = trust_domain(&store, &catalog).map_err(|p| broken(config, p))?;
     let ca = keys::ca(state, &domain, now)?;
     let own = OwnCertificate::new(&ca, &ca.bundle()?, now)?;

@@ -5,22 +5,25 @@ use std::{
     hash::{Hash as _, Hasher as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use weft_catalog::{Catalog, Finding};
+use weft_catalog::{Catalog, Finding, Reader};
 
 use crate::{control::Shared, limits};
 
 /// Reads the catalog whenever its files change, until told to stop. `seen` is the fingerprint that the catalog in force was read at, if it was.
-pub(crate) async fn watch(dir: PathBuf, mut seen: Option<u64>, control: Shared, stop: CancellationToken) {
+/// `reader` knows what the files said then.
+pub(crate) async fn watch(dir: PathBuf, reader: Reader, mut seen: Option<u64>, control: Shared, stop: CancellationToken) {
+    let reader = Arc::new(Mutex::new(reader));
     let (notice, mut notices) = mpsc::channel(1);
     let mut watcher = Watcher::new(&dir, notice);
     loop {
-        if let Some(read_at) = look(&dir, seen, &control).await {
+        if let Some(read_at) = look(&dir, &reader, seen, &control).await {
             seen = Some(read_at);
         }
         watcher.renew();
@@ -37,16 +40,19 @@ pub(crate) async fn watch(dir: PathBuf, mut seen: Option<u64>, control: Shared, 
 }
 
 /// Reads the catalog if its files are not as `seen`; gives their fingerprint when that is settled.
-async fn look(dir: &Path, seen: Option<u64>, control: &Shared) -> Option<u64> {
-    let path = dir.to_owned();
-    let changed = move || (Some(fingerprint(&path)) != seen).then(|| read(&path));
+async fn look(dir: &Path, reader: &Arc<Mutex<Reader>>, seen: Option<u64>, control: &Shared) -> Option<u64> {
+    let (path, reader, began) = (dir.to_owned(), reader.clone(), Instant::now());
+    let changed = move || (Some(fingerprint(&path)) != seen).then(|| read(&path, &mut reader.lock().unwrap_or_else(PoisonError::into_inner)));
     let (read_at, catalog) = tokio::task::spawn_blocking(changed).await.ok()??;
-    control.with(move |c| c.read_catalog(catalog)).await.then_some(read_at)
+    let read_ms = began.elapsed().as_millis() as u64;
+    let settled = control.with(move |c| c.read_catalog(catalog)).await;
+    tracing::debug!(read_ms, settled_ms = began.elapsed().as_millis() as u64, "the catalog was read");
+    settled.then_some(read_at)
 }
 
 /// The catalog, and the fingerprint from before it was read: a change during the reading is seen afterwards.
-pub(crate) fn read(dir: &Path) -> (u64, Result<Catalog, Vec<Finding>>) {
-    (fingerprint(dir), Catalog::load(dir))
+pub(crate) fn read(dir: &Path, reader: &mut Reader) -> (u64, Result<Catalog, Vec<Finding>>) {
+    (fingerprint(dir), reader.load(dir))
 }
 
 /// Waits until it has been quiet, but not for ever.

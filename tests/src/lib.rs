@@ -3,6 +3,7 @@
 //! No assertion lives here; a test says what it expects.
 
 pub mod conformance;
+mod crowd;
 mod held;
 pub mod kinds;
 mod load;
@@ -14,6 +15,7 @@ pub mod real;
 pub mod udp;
 pub mod ways;
 
+pub use crowd::Phantom;
 pub use held::{End, Held};
 pub use load::{Loads, Seen};
 pub use mesh::{Mesh, MeshOptions, SETTLE, SHOP};

@@ -115,6 +115,7 @@ pub(super) async fn build(config: Config) -> anyhow::Result<Built> {
         store: SnapshotStore::new(&config.state_dir),
         hosts_file: config.run_dir.join("hosts"),
         warnings: warnings.clone(),
+        metrics: metrics.clone(),
         applying: Mutex::new(()),
     });
     restore(&applier, &config).await?;

@@ -146,7 +146,7 @@ fn newer(node: &Node) -> anyhow::Result<()> {
     let Some((envelope, snapshot)) = node.applier.store.load(&membership.keyring())? else { return Ok(()) };
     if snapshot.revision > node.mesh.revision() {
         let index = Arc::new(Index::new(Arc::new(snapshot)));
-        node.mesh.set_snapshot(index.clone(), envelope);
+        node.mesh.set_snapshot(index.clone(), Arc::new(envelope));
         node.proxy.revoke(&index);
     }
     Ok(())

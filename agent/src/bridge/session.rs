@@ -95,7 +95,7 @@ impl Session {
         Hello {
             protocol_version: PROTOCOL_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            schema_version: weft_snapshot::SCHEMA_VERSION,
+            schema_version: weft_snapshot::DELTA_SCHEMA_VERSION,
             revision: self.bridge.mesh.revision().0,
         }
     }
@@ -126,10 +126,10 @@ impl Session {
         self.bridge.status.seen();
         match message.message {
             Some(bridge_message::Message::Envelope(envelope)) => {
-                let (bridge, revision) = (self.bridge.clone(), envelope.revision);
+                let (bridge, revision, delta) = (self.bridge.clone(), envelope.revision, envelope.base_revision != 0);
                 let envelope = snapshots::from_wire(envelope);
                 let applied = tokio::task::spawn_blocking(move || bridge.applier.apply(envelope, &bridge.workloads)).await?;
-                self.bridge.metrics.snapshot(applied.is_ok());
+                self.bridge.metrics.snapshot(delta, applied.is_ok());
                 let error = applied.err().unwrap_or_default();
                 if !error.is_empty() {
                     warn!(revision, error, "a revision is refused; the former stays in force");

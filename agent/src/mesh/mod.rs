@@ -217,11 +217,11 @@ impl Mesh {
     }
 
     /// Puts a revision in force for all who ask; returns what was before.
-    pub fn set_snapshot(&self, index: Arc<Index>, envelope: Envelope) -> Before {
+    pub fn set_snapshot(&self, index: Arc<Index>, envelope: Arc<Envelope>) -> Before {
         let mut state = self.write();
         let before = Before { previous: state.previous.clone(), index: state.index.clone(), envelope: state.envelope.clone() };
         state.previous = state.index.replace(index);
-        state.envelope = Some(Arc::new(envelope));
+        state.envelope = Some(envelope);
         drop(state);
         self.tick();
         before

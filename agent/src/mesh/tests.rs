@@ -130,7 +130,7 @@ fn only_a_live_svid_of_the_right_identity_admits() {
         Err(e) => assert!(e.contains(expect), "{e}"),
     };
     check(&mesh, b.now, "no snapshot");
-    mesh.set_snapshot(index(1, ServiceKind::Application), envelope());
+    mesh.set_snapshot(index(1, ServiceKind::Application), envelope().into());
     check(&mesh, b.now, "no SVID yet");
     mesh.set_problem(&orders(), "the bridge is away".into());
     check(&mesh, b.now, "no SVID yet: the bridge is away");
@@ -143,7 +143,7 @@ fn only_a_live_svid_of_the_right_identity_admits() {
     check(&mesh, b.now + 2 * HOUR, "expired");
     assert!(mesh.drop_expired(b.now + 2 * HOUR) && !mesh.drop_expired(b.now + 2 * HOUR));
     assert!(b.open().svid(&orders()).is_none());
-    mesh.set_snapshot(index(2, ServiceKind::Interface), envelope());
+    mesh.set_snapshot(index(2, ServiceKind::Interface), envelope().into());
     check(&mesh, b.now, "interface");
     assert_eq!(mesh.index_at(Revision(1)).unwrap().snapshot().revision, Revision(1));
     assert_eq!(mesh.index_at(Revision(2)).unwrap().snapshot().revision, Revision(2));

@@ -3,18 +3,20 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use tracing::{info, warn};
 use weft_kernel::Kernel;
 use weft_policy::{Index, tables};
-use weft_snapshot::Envelope;
+use weft_snapshot::{Envelope, Snapshot};
 use weft_types::Revision;
 
 use super::{revoker::Revoker, standing::touched, thread::Workloads};
 use crate::{
     hosts,
-    mesh::{Chain, Mesh},
+    mesh::{Chain, Membership, Mesh},
+    metrics::Metrics,
     proxy::Proxy,
     snapshots::SnapshotStore,
     warnings::{Topic, Warnings},
@@ -28,6 +30,7 @@ pub struct Applier {
     pub store: SnapshotStore,
     pub hosts_file: PathBuf,
     pub warnings: Arc<Warnings>,
+    pub metrics: Arc<Metrics>,
     /// One revision at a time.
     pub applying: Mutex<()>,
 }
@@ -56,11 +59,9 @@ impl Applier {
     /// Puts a new revision in force; the error says why the former one stays. Blocks.
     pub fn apply(&self, envelope: Envelope, workloads: &Workloads) -> Result<Revision, String> {
         let revision = envelope.revision;
-        if !self.put_in_force(&envelope)? {
-            return Ok(revision);
-        }
+        let Some(whole) = self.put_in_force(&envelope)? else { return Ok(revision) };
         workloads.look();
-        match self.store.save(&envelope) {
+        match self.store.save(&whole) {
             Ok(()) => self.warnings.clear(Topic::Snapshot),
             Err(e) => self.warnings.set(
                 Topic::Snapshot,
@@ -72,8 +73,14 @@ impl Applier {
 
     /// Holds the kernel's policy tables against the snapshot, and puts them back when they differ; what was found then. Blocks.
     pub fn verify(&self) -> Option<String> {
+        let unread = |e| format!("the kernel's policy tables cannot be read: {}", Chain(&e));
         if self.mesh.index().is_none_or(|index| self.is_in_force(&index).unwrap_or(true)) {
-            return None;
+            // The generation before judges nobody, but the next revision would be built on it.
+            return match self.kernel.recheck() {
+                Ok(true) => None,
+                Ok(false) => Some("the kernel's policy tables of the revision before were changed: the next one is written whole".to_owned()),
+                Err(e) => Some(unread(e)),
+            };
         }
         // A revision may have been on its way in: looked at again with nobody changing anything.
         let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
@@ -82,11 +89,12 @@ impl Applier {
             Ok(true) => None,
             Ok(false) => {
                 let revision = index.snapshot().revision;
+                self.kernel.forget();
                 let again = self.kernel.apply(&tables(index.snapshot()), revision);
                 let outcome = again.map_or_else(|e| format!("cannot be put back: {}", Chain(&e)), |()| "put in force again".to_owned());
                 Some(format!("the kernel's policy tables were not those of revision {revision}: {outcome}"))
             }
-            Err(e) => Some(format!("the kernel's policy tables cannot be read: {}", Chain(&e))),
+            Err(e) => Some(unread(e)),
         }
     }
 
@@ -101,39 +109,70 @@ impl Applier {
         Ok(held == wanted && self.kernel.state()?.revision() == index.snapshot().revision.0)
     }
 
-    /// False: it is in force already.
-    fn put_in_force(&self, envelope: &Envelope) -> Result<bool, String> {
+    /// The complete envelope of what is in force now; `None`: it was before.
+    fn put_in_force(&self, envelope: &Envelope) -> Result<Option<Arc<Envelope>>, String> {
         let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
+        let began = Instant::now();
         let membership = self.mesh.membership().ok_or("the node has not joined a mesh")?;
-        let snapshot = membership.keyring().open(envelope).map_err(|e| Chain(&e).to_string())?;
+        let (whole, snapshot) = self.open(envelope, &membership)?;
         if snapshot.trust_domain != *membership.trust_domain() {
             return Err(format!("the snapshot is of trust domain {}, this node belongs to {}", snapshot.trust_domain, membership.trust_domain()));
         }
         if let Some(current) = self.mesh.envelope().filter(|c| membership.snapshot_keys.iter().any(|(id, _)| *id == c.key_id)) {
-            if *current == *envelope {
-                return Ok(false);
+            if *current == whole {
+                return Ok(None);
             }
-            if current.revision >= envelope.revision {
-                return Err(format!("revision {} is not newer than revision {}, which is in force", envelope.revision, current.revision));
+            if current.revision >= whole.revision {
+                return Err(format!("revision {} is not newer than revision {}, which is in force", whole.revision, current.revision));
             }
         }
+        let opened = began.elapsed();
         let tables = tables(&snapshot);
         let index = Arc::new(Index::new(Arc::new(snapshot)));
         // The proxy first: for a moment it judges by the new revision what the kernel let pass by the old one, never the other way round, so a
         // connection that the new revision allows is not refused behind the kernel's back.
         let former = self.mesh.index();
-        let before = self.mesh.set_snapshot(index.clone(), envelope.clone());
+        let indexed = began.elapsed();
+        let whole = Arc::new(whole);
+        let before = self.mesh.set_snapshot(index.clone(), whole.clone());
         if let Err(error) = self.kernel.apply(&tables, envelope.revision) {
             self.mesh.restore_snapshot(before);
             return Err(Chain(&error).to_string());
         }
+        let applied = began.elapsed();
         let revoked = self.proxy.revoke(&index);
         self.revoker.revised(former.map(|former| touched(&former, &index)).unwrap_or_default());
-        info!(revision = %envelope.revision, services = index.snapshot().services.len(), grants = index.snapshot().grants.len(), revoked, "revision is in force");
+        self.metrics.applied(applied, whole.payload.len());
+        info!(
+            revision = %envelope.revision,
+            base = %envelope.base_revision,
+            services = index.snapshot().services.len(),
+            grants = index.snapshot().grants.len(),
+            revoked,
+            opened_ms = opened.as_millis() as u64,
+            indexed_ms = indexed.as_millis() as u64,
+            applied_ms = applied.as_millis() as u64,
+            told_ms = began.elapsed().as_millis() as u64,
+            "revision is in force"
+        );
         match hosts::write(&self.hosts_file, index.snapshot()) {
             Ok(()) => self.warnings.clear(Topic::Hosts),
             Err(e) => self.warnings.set(Topic::Hosts, vec![format!("the hosts file {} is not written: {e}", self.hosts_file.display())]),
         }
-        Ok(true)
+        Ok(Some(whole))
+    }
+
+    /// Verified and read: a complete envelope as it is, a change by what is in force.
+    fn open(&self, envelope: &Envelope, membership: &Membership) -> Result<(Envelope, Snapshot), String> {
+        let keyring = membership.keyring();
+        let opened = if envelope.base_revision == Revision(0) {
+            keyring.open(envelope).map(|snapshot| (envelope.clone(), snapshot))
+        } else {
+            let (Some(base), Some(index)) = (self.mesh.envelope(), self.mesh.index()) else {
+                return Err(format!("revision {} is a change to revision {}, and this node holds none", envelope.revision, envelope.base_revision));
+            };
+            keyring.open_delta(envelope, &base, index.snapshot())
+        };
+        opened.map_err(|e| Chain(&e).to_string())
     }
 }

@@ -12,6 +12,7 @@ pub mod limits;
 mod model;
 mod raw;
 mod read;
+mod reader;
 mod report;
 mod suggest;
 
@@ -19,6 +20,7 @@ use std::path::Path;
 
 pub use finding::{Finding, Position, Severity};
 pub use model::{Catalog, Dependency, External, Lifecycle, Mesh, Port, Service, ServiceKind, Team, Workload};
+pub use reader::Reader;
 
 impl Catalog {
     /// Reads every `*.yaml` and `*.yml` below `dir`.
@@ -26,8 +28,7 @@ impl Catalog {
     /// # Errors
     /// All findings, warnings too, when at least one is an error.
     pub fn load(dir: &Path) -> Result<Self, Vec<Finding>> {
-        let (files, findings) = files::read(dir);
-        judge(&files, findings)
+        Reader::default().load(dir)
     }
 
     /// The same from texts that are at hand: pairs of file name and content.
@@ -36,7 +37,7 @@ impl Catalog {
     /// As [`Catalog::load`].
     pub fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<Finding>> {
         let files: Vec<_> = texts.into_iter().map(|(name, text)| files::File { name: name.into(), text: text.to_owned() }).collect();
-        judge(&files, vec![])
+        Reader::default().judge(&files, vec![])
     }
 }
 
@@ -45,26 +46,5 @@ pub fn lint(dir: &Path) -> Vec<Finding> {
     match Catalog::load(dir) {
         Ok(catalog) => catalog.warnings,
         Err(findings) => findings,
-    }
-}
-
-fn judge(files: &[files::File], findings: Vec<Finding>) -> Result<Catalog, Vec<Finding>> {
-    let incomplete = findings.iter().any(Finding::is_error);
-    let mut report = report::Report::new(files, findings);
-    let mut drafts = read::read(files, &mut report);
-    drafts.incomplete |= incomplete;
-    check::check(&drafts, &mut report);
-    let findings = report.into_findings();
-    if findings.iter().any(Finding::is_error) {
-        return Err(findings);
-    }
-    let mut teams = std::mem::take(&mut drafts.teams);
-    teams.sort_by(|a, b| a.name.cmp(&b.name));
-    match check::finish(drafts) {
-        Some((mesh, mut services)) => {
-            services.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(Catalog { mesh, teams, services, warnings: findings })
-        }
-        None => Err(findings),
     }
 }

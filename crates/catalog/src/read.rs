@@ -1,5 +1,7 @@
 //! Documents to drafts: which kind each is, and everything it says by itself. What documents say about each other is `check`'s business.
 
+use std::sync::Arc;
+
 use weft_types::{Label, ServiceRef};
 
 use crate::{
@@ -21,25 +23,47 @@ const KINDS: [&str; 3] = ["MeshService", "Team", "Mesh"];
 pub(crate) struct Drafts {
     pub(crate) meshes: Vec<Mesh>,
     pub(crate) teams: Vec<Team>,
-    pub(crate) services: Vec<Service>,
+    /// Shared with whoever keeps what was read before.
+    pub(crate) services: Vec<Arc<Service>>,
     /// Services whose documents could not be read: references to them are not unknown.
     pub(crate) unread: Vec<ServiceRef>,
     /// A file or document is so broken that not even its name is known: nothing can be called unknown or absent.
     pub(crate) incomplete: bool,
     /// A Mesh document exists, good or bad.
     pub(crate) mesh_seen: bool,
+    /// Documents that were read.
+    pub(crate) documents: usize,
+    /// There were more than may be.
+    pub(crate) full: bool,
 }
 
-pub(crate) fn read(files: &[File], report: &mut Report<'_>) -> Drafts {
+impl Drafts {
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter().map(|s| &**s)
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.meshes.extend_from_slice(&other.meshes);
+        self.teams.extend_from_slice(&other.teams);
+        self.services.extend_from_slice(&other.services);
+        self.unread.extend_from_slice(&other.unread);
+        self.incomplete |= other.incomplete;
+        self.mesh_seen |= other.mesh_seen;
+        self.documents += other.documents;
+    }
+}
+
+/// Reads one file, of which at most `room` documents still count.
+pub(crate) fn read(file: &File, room: usize, report: &mut Report<'_>) -> Drafts {
     let mut drafts = Drafts::default();
-    let mut count = 0_usize;
-    for document in files.iter().flat_map(document::documents) {
-        count += 1;
-        if count > limits::DOCUMENTS_MAX {
+    for document in document::documents(file) {
+        if drafts.documents == room {
             report.error(&document.beginning(), format!("catalog has more than {} documents", limits::DOCUMENTS_MAX));
             drafts.incomplete = true;
+            drafts.full = true;
             break;
         }
+        drafts.documents += 1;
         read_one(&document, report, &mut drafts);
     }
     drafts
@@ -60,7 +84,7 @@ fn read_one(document: &Document<'_>, report: &mut Report<'_>, drafts: &mut Draft
     match kind {
         "MeshService" => match document.parse::<Object<raw::ServiceSpec>>() {
             Ok(object) => match draft::service(document, object, report) {
-                Some(service) => drafts.services.push(service),
+                Some(service) => drafts.services.push(Arc::new(service)),
                 None => drafts.incomplete = true,
             },
             Err(e) => {

@@ -28,6 +28,15 @@ impl<'a> Report<'a> {
         self.add(Severity::Error, None, message.into())
     }
 
+    /// As they were found, for a report of more.
+    pub(crate) fn into_raw(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    pub(crate) fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+    }
+
     /// In the order of files and lines; bounded.
     pub(crate) fn into_findings(mut self) -> Vec<Finding> {
         self.findings.sort_by(|a, b| (a.at.is_none(), &a.at, a.severity).cmp(&(b.at.is_none(), &b.at, b.severity)));

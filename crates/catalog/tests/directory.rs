@@ -145,3 +145,39 @@ fn broken_text_never_panics() {
         }
     }
 }
+
+#[test]
+fn what_is_read_again_is_what_is_read_for_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let service = |name: &str, more: &str| {
+        format!(
+            "apiVersion: weft.mesh/v1alpha1\nkind: MeshService\nmetadata: {{ name: {name}, namespace: shop }}\nspec:\n  type: application\n  owner: t\n  ports: [ {{ name: web, port: 80 }} ]\n{more}"
+        )
+    };
+    write("mesh.yaml", "apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: { name: corp }\nspec: { trustDomain: corp.example }\n");
+    write("team.yaml", "apiVersion: weft.mesh/v1alpha1\nkind: Team\nmetadata: { name: t }\nspec: {}\n");
+    let mut reader = weft_catalog::Reader::default();
+    let mut check = |good: bool| {
+        let again = reader.load(dir.path());
+        assert_eq!(again, weft_catalog::Catalog::load(dir.path()));
+        assert_eq!(again.is_ok(), good, "{again:?}");
+    };
+    write("a.yaml", &service("a", ""));
+    write("b.yaml", &service("b", "  dependsOn: [ { service: a } ]\n"));
+    check(true);
+    // What another file says makes a file wrong that has not changed, and right again.
+    write("a.yaml", &service("c", ""));
+    check(false);
+    write("a.yaml", &service("a", "  consumers: [ \"other/*\" ]\n"));
+    check(true);
+    // A file that goes, one that cannot be read, one that says less, one that was renamed.
+    std::fs::remove_file(dir.path().join("b.yaml")).unwrap();
+    check(true);
+    write("b.yaml", "kind: [");
+    check(false);
+    write("b.yaml", &service("b", ""));
+    check(true);
+    std::fs::rename(dir.path().join("b.yaml"), dir.path().join("d.yaml")).unwrap();
+    check(true);
+}

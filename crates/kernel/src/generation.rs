@@ -56,6 +56,11 @@ impl Generation {
         Ok(g)
     }
 
+    /// How many: destinations, externals, ports, grants.
+    pub(crate) fn entries(&self) -> [usize; 4] {
+        [self.destinations.len(), self.externals.len(), self.ports.len(), self.grants.len()]
+    }
+
     /// Back to policy's words, sorted. What no version of this crate could have written is left out.
     pub(crate) fn tables(&self) -> KernelTables {
         let mut t = KernelTables::default();

@@ -27,6 +27,7 @@ use crate::{
     Diagnostics, FlowRing, KernelError, cgroup,
     drift::Given,
     host,
+    known::Known,
     links::{self, Target},
     netns::Netns,
     object::{self, ARRIVAL, FAMILIES, GUARDS, NODE_PROGRAMS, Spec, VETH},
@@ -82,6 +83,8 @@ pub struct Kernel {
     families: AtomicBool,
     /// Held by whoever changes tables or links.
     changing: Mutex<()>,
+    /// Taken after `changing`.
+    known: Mutex<Known>,
     ring_taken: Arc<AtomicBool>,
     pub(crate) waiting: Mutex<Option<Waiting>>,
 }
@@ -133,6 +136,7 @@ impl Kernel {
             veths: Mutex::default(),
             families: AtomicBool::new(false),
             changing: Mutex::new(()),
+            known: Mutex::default(),
             ring_taken: Arc::default(),
             waiting: Mutex::default(),
         };
@@ -247,6 +251,10 @@ impl Kernel {
     /// Whether a deny program covers the cgroup already.
     pub(crate) fn is_managed(&self, cgroup: &Path) -> bool {
         self.options.managed.iter().any(|dir| cgroup.starts_with(dir))
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn change(&self) -> MutexGuard<'_, ()> {

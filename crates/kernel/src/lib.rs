@@ -18,6 +18,7 @@ mod generation;
 pub mod host;
 mod inspect;
 mod kernel;
+mod known;
 pub mod limits;
 mod links;
 pub mod listeners;

@@ -23,6 +23,7 @@ const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
+const MAP_UPDATE_BATCH: libc::c_int = 26;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
@@ -235,6 +236,17 @@ pub(crate) unsafe fn lookup_batch(map: BorrowedFd<'_>, from: *const u8, to: *mut
         Ok(more) => Ok((attr.count.min(count), more)),
         Err(e) => Err(e),
     }
+}
+
+/// Writes many entries by one call; after an error some of them may be written. Linux 5.6 for hash tables; elsewhere an error, and the caller writes
+/// one by one.
+///
+/// # Safety
+/// `keys` and `values` must hold `count` keys and values of the map.
+pub(crate) unsafe fn update_batch(map: BorrowedFd<'_>, keys: *const u8, values: *const u8, count: u32) -> io::Result<()> {
+    let mut attr = BatchAttr { in_batch: 0, out_batch: 0, keys: keys as u64, values: values as u64, count, map_fd: fd_of(map), elem_flags: 0, flags: 0 };
+    // SAFETY: by the contract.
+    unsafe { bpf(MAP_UPDATE_BATCH, &mut attr) }.map(drop)
 }
 
 pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {

@@ -118,6 +118,20 @@ impl<K: Plain, V: Plain> Table<K, V> {
         self.update(key, value).map_err(KernelError::table(self.name, "write"))
     }
 
+    /// Writes all, by few system calls where the kernel offers that for this kind of table.
+    pub(crate) fn put_all(&self, entries: &[(K, V)]) -> Result<(), KernelError> {
+        for some in entries.chunks(BATCH_ENTRIES) {
+            let (keys, values): (Vec<K>, Vec<V>) = some.iter().copied().unzip();
+            // SAFETY: both vectors have as many places, of the sizes that were compared when the table was opened.
+            let written = unsafe { sys::update_batch(self.fd(), keys.as_ptr().cast(), values.as_ptr().cast(), some.len() as u32) };
+            if written.is_err() {
+                // Whatever is wrong, the single write says it; what is written already is written again.
+                some.iter().try_for_each(|(key, value)| self.put(key, value))?;
+            }
+        }
+        Ok(())
+    }
+
     /// As `put`, with the bare error.
     pub(crate) fn update(&self, key: &K, value: &V) -> io::Result<()> {
         // SAFETY: sizes were compared when the table was opened.

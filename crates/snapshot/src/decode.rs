@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 use prost::Message;
 use thiserror::Error;
-use weft_types::{Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId};
+use weft_types::{Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId, TrustDomain};
 
 use crate::{
     Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, encode, limits,
@@ -38,35 +38,64 @@ pub fn decode(payload: &[u8]) -> Result<Snapshot, DecodeError> {
     if payload.len() > limits::PAYLOAD_MAX_BYTES {
         return Err(DecodeError::TooLarge { size: payload.len(), max: limits::PAYLOAD_MAX_BYTES });
     }
-    let snapshot = elements(payload)?;
-    references(&snapshot)?;
+    let snapshot = Elements::read(payload)?.into_snapshot()?;
     if encode(&snapshot) != payload {
         return Err(DecodeError::NotCanonical);
     }
     Ok(snapshot)
 }
 
-fn elements(payload: &[u8]) -> Result<Snapshot, DecodeError> {
-    let (mut revision, mut mesh, mut trust_domain) = (0, String::new(), None);
-    let (mut services, mut endpoints, mut grants, mut pendings, mut teams) = (vec![], vec![], vec![], vec![], vec![]);
-    for item in Walk::new(payload) {
-        match item.map_err(|why| DecodeError::Malformed(why.to_owned()))? {
-            (field::REVISION, Value::Number(n)) => revision = n,
-            (field::MESH, Value::Bytes(b)) => mesh = text("mesh", &utf8(b)?)?,
-            (field::TRUST_DOMAIN, Value::Bytes(b)) => {
-                let name = utf8(b)?;
-                trust_domain = Some(parse("trust domain", &name, &name)?);
+/// What a payload, or a part of one, is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Elements {
+    pub(crate) revision: u64,
+    pub(crate) mesh: String,
+    pub(crate) trust_domain: Option<TrustDomain>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) teams: Vec<Team>,
+}
+
+impl Elements {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut all = Self::default();
+        for item in Walk::new(bytes) {
+            match item.map_err(|why| DecodeError::Malformed(why.to_owned()))? {
+                (field::REVISION, Value::Number(n)) => all.revision = n,
+                (field::MESH, Value::Bytes(b)) => all.mesh = text("mesh", &utf8(b)?)?,
+                (field::TRUST_DOMAIN, Value::Bytes(b)) => {
+                    let name = utf8(b)?;
+                    all.trust_domain = Some(parse("trust domain", &name, &name)?);
+                }
+                (field::SERVICES, Value::Bytes(b)) => push(&mut all.services, "services", limits::SERVICES_MAX, service(message(b)?)?)?,
+                (field::ENDPOINTS, Value::Bytes(b)) => push(&mut all.endpoints, "endpoints", limits::ENDPOINTS_MAX, endpoint(message(b)?)?)?,
+                (field::GRANTS, Value::Bytes(b)) => push(&mut all.grants, "grants", limits::GRANTS_MAX, grant(message(b)?)?)?,
+                (field::PENDING, Value::Bytes(b)) => push(&mut all.pending, "pending dependencies", limits::PENDING_MAX, pending(message(b)?)?)?,
+                (field::TEAMS, Value::Bytes(b)) => push(&mut all.teams, "teams", limits::TEAMS_MAX, team(message(b)?)?)?,
+                (number, _) => return Err(DecodeError::Malformed(format!("field {number} is unknown or has another type"))),
             }
-            (field::SERVICES, Value::Bytes(b)) => push(&mut services, "services", limits::SERVICES_MAX, service(message(b)?)?)?,
-            (field::ENDPOINTS, Value::Bytes(b)) => push(&mut endpoints, "endpoints", limits::ENDPOINTS_MAX, endpoint(message(b)?)?)?,
-            (field::GRANTS, Value::Bytes(b)) => push(&mut grants, "grants", limits::GRANTS_MAX, grant(message(b)?)?)?,
-            (field::PENDING, Value::Bytes(b)) => push(&mut pendings, "pending dependencies", limits::PENDING_MAX, pending(message(b)?)?)?,
-            (field::TEAMS, Value::Bytes(b)) => push(&mut teams, "teams", limits::TEAMS_MAX, team(message(b)?)?)?,
-            (number, _) => return Err(DecodeError::Malformed(format!("field {number} is unknown or has another type"))),
         }
+        Ok(all)
     }
-    let trust_domain = trust_domain.ok_or_else(|| DecodeError::Malformed("the trust domain is absent".to_owned()))?;
-    Ok(Snapshot { revision: Revision(revision), mesh, trust_domain, services, endpoints, grants, pending: pendings, teams })
+
+    pub(crate) fn bounded(&self) -> Result<(), DecodeError> {
+        within("services", self.services.len(), limits::SERVICES_MAX)?;
+        within("endpoints", self.endpoints.len(), limits::ENDPOINTS_MAX)?;
+        within("grants", self.grants.len(), limits::GRANTS_MAX)?;
+        within("pending dependencies", self.pending.len(), limits::PENDING_MAX)?;
+        within("teams", self.teams.len(), limits::TEAMS_MAX)
+    }
+
+    /// Whole in itself, or nothing.
+    pub(crate) fn into_snapshot(self) -> Result<Snapshot, DecodeError> {
+        let Self { revision, mesh, trust_domain, services, endpoints, grants, pending, teams } = self;
+        let trust_domain = trust_domain.ok_or_else(|| DecodeError::Malformed("the trust domain is absent".to_owned()))?;
+        let snapshot = Snapshot { revision: Revision(revision), mesh, trust_domain, services, endpoints, grants, pending, teams };
+        references(&snapshot)?;
+        Ok(snapshot)
+    }
 }
 
 fn service(w: wire::Service) -> Result<Service, DecodeError> {

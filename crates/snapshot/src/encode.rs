@@ -1,23 +1,38 @@
 //! Domain to bytes. The result is canonical: equal snapshots have equal bytes, whatever order their lists were in.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use prost::Message;
 
-use crate::{Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, wire};
+use crate::{Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, decode::Elements, wire};
 
 /// The payload of an envelope.
 pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
-    let sorted = snapshot.clone().sorted();
+    let sorted = if snapshot.is_sorted() { Cow::Borrowed(snapshot) } else { Cow::Owned(snapshot.clone().sorted()) };
     wire::Snapshot {
         revision: sorted.revision.0,
-        mesh: sorted.mesh,
+        mesh: sorted.mesh.clone(),
         trust_domain: sorted.trust_domain.to_string(),
         services: sorted.services.iter().map(service).collect(),
         endpoints: sorted.endpoints.iter().map(endpoint).collect(),
         grants: sorted.grants.iter().map(grant).collect(),
         pending: sorted.pending.iter().map(pending).collect(),
         teams: sorted.teams.iter().map(team).collect(),
+    }
+    .encode_to_vec()
+}
+
+/// The same of some elements, in the order that they have.
+pub(crate) fn encode_elements(e: &Elements) -> Vec<u8> {
+    wire::Snapshot {
+        revision: e.revision,
+        mesh: e.mesh.clone(),
+        trust_domain: e.trust_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
+        services: e.services.iter().map(service).collect(),
+        endpoints: e.endpoints.iter().map(endpoint).collect(),
+        grants: e.grants.iter().map(grant).collect(),
+        pending: e.pending.iter().map(pending).collect(),
+        teams: e.teams.iter().map(team).collect(),
     }
     .encode_to_vec()
 }

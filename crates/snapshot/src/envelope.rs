@@ -9,10 +9,17 @@ use aws_lc_rs::{
 use thiserror::Error;
 use weft_types::Revision;
 
-use crate::{DecodeError, Snapshot, decode, limits};
+use crate::{
+    DecodeError, Snapshot, decode,
+    delta::{self, change},
+    limits,
+    walk::{Value, Walk},
+};
 
 /// Version of the payload's messages and of the signed bytes.
 pub const SCHEMA_VERSION: u32 = 1;
+/// Version of an envelope whose payload is a change to an earlier revision: the highest that this program reads.
+pub const DELTA_SCHEMA_VERSION: u32 = 2;
 
 /// First of the signed bytes, so that no signature made for another purpose fits here.
 const DOMAIN: &[u8] = b"weft.snapshot.envelope.v1\0";
@@ -90,6 +97,24 @@ impl SigningKey {
         envelope.signature = self.pair.sign(&envelope.signed_bytes()).as_ref().to_vec();
         envelope
     }
+
+    /// The envelope that turns `base` into `result`, both complete. `None`: it would save nothing worth having, or the key is another one.
+    pub fn sign_delta(&self, base: &Envelope, result: &Envelope) -> Option<Envelope> {
+        if result.key_id != self.id || base.revision >= result.revision {
+            return None;
+        }
+        let mut payload = Vec::new();
+        delta::bytes(&mut payload, change::BASE_DIGEST, digest::digest(&digest::SHA256, &base.payload).as_ref());
+        delta::bytes(&mut payload, change::SIGNATURE, &result.signature);
+        delta::write_steps(&mut payload, &base.payload, &result.payload).ok()?;
+        if payload.len() > result.payload.len() / limits::DELTA_SAVES {
+            return None;
+        }
+        let (revision, base_revision) = (result.revision, base.revision);
+        let mut envelope = Envelope { schema_version: DELTA_SCHEMA_VERSION, revision, base_revision, payload, key_id: self.id.clone(), signature: Vec::new() };
+        envelope.signature = self.pair.sign(&envelope.signed_bytes()).as_ref().to_vec();
+        Some(envelope)
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -106,8 +131,10 @@ pub enum OpenError {
     UnknownKey(String),
     #[error("envelope of revision {0} has a signature that does not fit")]
     Signature(Revision),
-    #[error("envelope of revision {revision} is a change to revision {base}, which this version cannot apply")]
+    #[error("envelope of revision {revision} is a change to revision {base}, not a complete snapshot")]
     Delta { revision: Revision, base: Revision },
+    #[error("envelope of revision {revision} is a change to another revision {base} than the one that is held, {held}")]
+    Base { revision: Revision, base: Revision, held: Revision },
     #[error("envelope says revision {envelope}, its payload says {payload}")]
     Revision { envelope: Revision, payload: Revision },
     #[error("envelope of revision {0} is too large")]
@@ -128,9 +155,36 @@ impl Keyring {
         Self { keys }
     }
 
-    /// Verifies, then decodes.
+    /// Verifies, then decodes. A change to another revision is [`OpenError::Delta`] here.
     pub fn open(&self, envelope: &Envelope) -> Result<Snapshot, OpenError> {
-        if envelope.schema_version != SCHEMA_VERSION {
+        self.verify(envelope, SCHEMA_VERSION)?;
+        if envelope.base_revision != Revision(0) {
+            return Err(OpenError::Delta { revision: envelope.revision, base: envelope.base_revision });
+        }
+        agreeing(envelope, decode(&envelope.payload)?)
+    }
+
+    /// Applies a change to the complete envelope `base`, which says `held`: gives the complete envelope of the new revision, byte for byte as the
+    /// bridge signed it, and what it says. The change's signature covers both revisions, the base's digest and, by the signature that it brings,
+    /// every byte of the result; so it fits nowhere but on this base, and gives nothing but this result.
+    pub fn open_delta(&self, change: &Envelope, base: &Envelope, held: &Snapshot) -> Result<(Envelope, Snapshot), OpenError> {
+        self.verify(change, DELTA_SCHEMA_VERSION)?;
+        let (revision, other) = (change.revision, OpenError::Base { revision: change.revision, base: change.base_revision, held: base.revision });
+        let (base_digest, signature) = parts(&change.payload)?;
+        if change.base_revision != base.revision || digest::digest(&digest::SHA256, &base.payload).as_ref() != base_digest {
+            return Err(other);
+        }
+        let mut patched = delta::patch(&base.payload, &change.payload)?;
+        let payload = std::mem::take(&mut patched.payload);
+        let (key_id, signature) = (change.key_id.clone(), signature.to_vec());
+        let whole = Envelope { schema_version: SCHEMA_VERSION, revision, base_revision: Revision(0), payload, key_id, signature };
+        self.verify(&whole, SCHEMA_VERSION)?;
+        let snapshot = agreeing(&whole, patched.read(held)?)?;
+        Ok((whole, snapshot))
+    }
+
+    fn verify(&self, envelope: &Envelope, schema_version: u32) -> Result<(), OpenError> {
+        if envelope.schema_version != schema_version {
             return Err(OpenError::Schema(envelope.schema_version));
         }
         if envelope.payload.len() > limits::PAYLOAD_MAX_BYTES || envelope.key_id.len() > limits::KEY_ID_MAX_BYTES {
@@ -142,17 +196,23 @@ impl Keyring {
         }
         let signed = envelope.signed_bytes();
         let fits = candidates.any(|(_, key)| UnparsedPublicKey::new(&ED25519, key).verify(&signed, &envelope.signature).is_ok());
-        if !fits {
-            return Err(OpenError::Signature(envelope.revision));
-        }
-        if envelope.base_revision != Revision(0) {
-            return Err(OpenError::Delta { revision: envelope.revision, base: envelope.base_revision });
-        }
-        let snapshot = decode(&envelope.payload)?;
-        if snapshot.revision != envelope.revision {
-            return Err(OpenError::Revision { envelope: envelope.revision, payload: snapshot.revision });
-        }
-        Ok(snapshot)
+        if fits { Ok(()) } else { Err(OpenError::Signature(envelope.revision)) }
+    }
+}
+
+fn agreeing(envelope: &Envelope, snapshot: Snapshot) -> Result<Snapshot, OpenError> {
+    if snapshot.revision != envelope.revision {
+        return Err(OpenError::Revision { envelope: envelope.revision, payload: snapshot.revision });
+    }
+    Ok(snapshot)
+}
+
+/// The base's digest and the result's signature, with which every change begins.
+fn parts(change: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+    let mut fields = Walk::new(change);
+    match (fields.next(), fields.next()) {
+        (Some(Ok((change::BASE_DIGEST, Value::Bytes(digest)))), Some(Ok((change::SIGNATURE, Value::Bytes(signature))))) => Ok((digest, signature)),
+        _ => Err(DecodeError::Malformed("a change does not begin with its base's digest and its result's signature".to_owned())),
     }
 }
 

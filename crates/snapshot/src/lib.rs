@@ -3,6 +3,7 @@
 //! Pure: no clock, no socket, no file. What a snapshot allows is `weft-policy`'s business; docs/snapshot.md has every byte.
 
 mod decode;
+mod delta;
 mod encode;
 mod envelope;
 pub mod limits;
@@ -12,5 +13,5 @@ mod wire;
 
 pub use decode::{DecodeError, decode};
 pub use encode::encode;
-pub use envelope::{Envelope, KeyError, Keyring, OpenError, SCHEMA_VERSION, SigningKey};
+pub use envelope::{DELTA_SCHEMA_VERSION, Envelope, KeyError, Keyring, OpenError, SCHEMA_VERSION, SigningKey};
 pub use model::{Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team};

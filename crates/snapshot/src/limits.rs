@@ -26,3 +26,5 @@ pub const ADDRESSES_MAX: usize = 64;
 pub const TEXT_MAX_BYTES: usize = 1_024;
 /// Key id of an envelope, in bytes.
 pub const KEY_ID_MAX_BYTES: usize = 64;
+/// A change is sent instead of a whole snapshot only where it has at most this part of its size.
+pub const DELTA_SAVES: usize = 2;

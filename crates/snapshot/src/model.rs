@@ -24,8 +24,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether every list is in its documented order.
+    pub fn is_sorted(&self) -> bool {
+        self.services.is_sorted_by_key(|s| s.id)
+            && self.endpoints.is_sorted()
+            && self.grants.is_sorted_by_key(|g| (g.source, g.destination, g.port, g.protocol, g.rule))
+            && self.pending.is_sorted_by(|a, b| (a.source, a.destination, a.port, &a.declared_at) <= (b.source, b.destination, b.port, &b.declared_at))
+            && self.teams.is_sorted_by(|a, b| a.name <= b.name)
+    }
+
     /// Brings every list into its documented order.
     pub fn sorted(mut self) -> Self {
+        if self.is_sorted() {
+            return self;
+        }
         self.services.sort_by_key(|s| s.id);
         self.endpoints.sort();
         self.grants.sort_by_key(|g| (g.source, g.destination, g.port, g.protocol, g.rule));

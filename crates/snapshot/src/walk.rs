@@ -16,6 +16,11 @@ impl<'a> Walk<'a> {
         Self { rest: bytes }
     }
 
+    /// Bytes that are still to be walked.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     fn field(&mut self) -> Result<(u32, Value<'a>), &'static str> {
         let key = self.varint()?;
         let number = u32::try_from(key >> 3).map_err(|_| "a field number is out of range")?;

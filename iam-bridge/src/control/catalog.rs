@@ -116,7 +116,7 @@ impl Control {
         let plan = compile(&change, catalog, current.snapshot.revision)?;
         let placement = place(&plan, &self.nodes);
         let next = next_snapshot(&current.snapshot, &plan, &placement.endpoints)?;
-        let published = next.map(|snapshot| publish(&change, &self.signing, snapshot, plan.service_range)).transpose()?;
+        let published = next.map(|snapshot| publish(&change, &self.signing, Some(&current), snapshot, plan.service_range)).transpose()?;
         change.commit()?;
         self.plan = plan;
         self.accept(placement, published);
@@ -134,7 +134,7 @@ fn restore(parts: &Parts, row: PublishedRow) -> Result<(super::Published, Plan),
 fn first(parts: &mut Parts, catalog: &Catalog) -> Result<(super::Published, Plan), CatalogProblem> {
     let change = parts.store.change()?;
     let plan = compile(&change, catalog, Revision(1))?;
-    let published = publish(&change, &parts.signing, plan.snapshot.clone(), plan.service_range)?;
+    let published = publish(&change, &parts.signing, None, plan.snapshot.clone(), plan.service_range)?;
     change.commit()?;
     Ok((published, plan))
 }

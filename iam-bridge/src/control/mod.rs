@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use weft_api::bridge::v1 as wire;
 use weft_identity::{Ca, TrustBundle};
-use weft_snapshot::{Endpoint, SigningKey, Snapshot};
+use weft_snapshot::{Endpoint, Envelope, SigningKey, Snapshot};
 use weft_types::{Consumer, NodeName, Revision};
 
 pub(crate) use admin::{AdminError, NodeReport, Overview};
@@ -27,6 +27,7 @@ pub(crate) use nodes::{Credentials, NodePeer, RequestError};
 pub(crate) use sessions::{End, Greeting, Session};
 
 use crate::{
+    limits,
     metrics::Metrics,
     placement::{self, Claim, NodeView, Placement, Refusal},
     store::{NodeRow, PublishedRow, Serial, Store, StoreError},
@@ -74,7 +75,17 @@ struct Plan {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) snapshot: Snapshot,
-    pub(crate) envelope: wire::Envelope,
+    pub(crate) envelope: Envelope,
+    /// Changes that lead here, each from the revision before; the last is the newest.
+    deltas: Vec<Arc<Envelope>>,
+}
+
+impl Published {
+    /// The changes that lead from `held` to here; `None`: only the whole does.
+    pub(crate) fn since(&self, held: Revision) -> Option<&[Arc<Envelope>]> {
+        let first = self.deltas.iter().position(|d| d.base_revision == held)?;
+        Some(&self.deltas[first..])
+    }
 }
 
 struct Node {
@@ -159,7 +170,7 @@ impl Control {
         let change = self.store.change()?;
         also(&change)?;
         let next = next_snapshot(&current.snapshot, &self.plan, &placement.endpoints)?;
-        let published = next.map(|snapshot| publish(&change, &self.signing, snapshot, self.plan.service_range)).transpose()?;
+        let published = next.map(|snapshot| publish(&change, &self.signing, Some(&current), snapshot, self.plan.service_range)).transpose()?;
         change.commit()?;
         self.accept(placement, published);
         Ok(())
@@ -176,6 +187,8 @@ impl Control {
                 services = published.snapshot.services.len(),
                 endpoints = published.snapshot.endpoints.len(),
                 grants = published.snapshot.grants.len(),
+                bytes = published.envelope.payload.len(),
+                delta_bytes = published.deltas.last().map_or(0, |d| d.payload.len()),
                 "snapshot published"
             );
             self.published.send_replace(Arc::new(published));
@@ -231,27 +244,42 @@ fn next_snapshot(current: &Snapshot, plan: &Plan, endpoints: &[Endpoint]) -> Res
     Ok(Some(next))
 }
 
-fn publish(change: &crate::store::Change<'_>, signing: &SigningKey, snapshot: Snapshot, service_range: Ipv4Net) -> Result<Published, PublishError> {
+/// Keeps a snapshot in the database and signs it, and with it the change from `former`, which is in force.
+fn publish(
+    change: &crate::store::Change<'_>,
+    signing: &SigningKey,
+    former: Option<&Published>,
+    snapshot: Snapshot,
+    service_range: Ipv4Net,
+) -> Result<Published, PublishError> {
     let payload = weft_snapshot::encode(&snapshot);
     if payload.len() > weft_snapshot::limits::PAYLOAD_MAX_BYTES {
         return Err(PublishError::Bytes { bytes: payload.len() });
     }
     let row = PublishedRow { revision: snapshot.revision, service_range, payload };
     change.publish(&row)?;
-    Ok(sign(signing, snapshot, row.payload))
+    let mut published = sign(signing, snapshot, row.payload);
+    if let Some((former, delta)) = former.and_then(|f| Some((f, signing.sign_delta(&f.envelope, &published.envelope)?))) {
+        let kept = former.deltas.len().saturating_sub(limits::DELTAS_KEPT - 1);
+        published.deltas = former.deltas[kept..].iter().cloned().chain([Arc::new(delta)]).collect();
+    }
+    Ok(published)
 }
 
 fn sign(signing: &SigningKey, snapshot: Snapshot, payload: Vec<u8>) -> Published {
-    let signed = signing.sign(snapshot.revision, payload);
-    let envelope = wire::Envelope {
-        schema_version: signed.schema_version,
-        revision: signed.revision.0,
-        base_revision: signed.base_revision.0,
-        payload: signed.payload,
-        key_id: signed.key_id,
-        signature: signed.signature,
-    };
-    Published { snapshot, envelope }
+    let envelope = signing.sign(snapshot.revision, payload);
+    Published { snapshot, envelope, deltas: vec![] }
+}
+
+pub(crate) fn to_wire(e: &Envelope) -> wire::Envelope {
+    wire::Envelope {
+        schema_version: e.schema_version,
+        revision: e.revision.0,
+        base_revision: e.base_revision.0,
+        payload: e.payload.clone(),
+        key_id: e.key_id.clone(),
+        signature: e.signature.clone(),
+    }
 }
 
 /// Unix seconds.

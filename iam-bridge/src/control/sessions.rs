@@ -5,11 +5,13 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 use weft_api::bridge::v1 as wire;
+use weft_snapshot::DELTA_SCHEMA_VERSION;
 use weft_types::{NodeName, Revision};
 
 use super::{Control, NodePeer, PublishError, Published, RequestError, unix};
 use crate::{
     limits,
+    metrics::Metrics,
     placement::{self, Refusal, Reported},
 };
 
@@ -41,6 +43,9 @@ pub(crate) struct Session {
     pub(crate) snapshots: watch::Receiver<Arc<Published>>,
     pub(crate) keys: Vec<wire::SigningKey>,
     pub(crate) bundle: Vec<Vec<u8>>,
+    /// The agent reads changes.
+    pub(crate) deltas: bool,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What a node says first, versions checked.
@@ -48,6 +53,8 @@ pub(crate) struct Session {
 pub(crate) struct Greeting {
     pub(crate) agent_version: String,
     pub(crate) revision: Revision,
+    /// Highest schema of an envelope that it reads.
+    pub(crate) schema_version: u32,
 }
 
 impl Control {
@@ -59,7 +66,16 @@ impl Control {
         self.next_session += 1;
         let (end, ended) = watch::channel(None);
         let (refusals, refused) = watch::channel(Arc::default());
-        let session = Session { id, end: ended, refusals: refused, snapshots: self.subscribe(), keys: self.wire_keys(), bundle: self.wire_bundle() };
+        let session = Session {
+            id,
+            end: ended,
+            refusals: refused,
+            snapshots: self.subscribe(),
+            keys: self.wire_keys(),
+            bundle: self.wire_bundle(),
+            deltas: greeting.schema_version >= DELTA_SCHEMA_VERSION,
+            metrics: self.metrics.clone(),
+        };
         let Some(node) = self.nodes.get_mut(&peer.name) else { return Err(RequestError::NotAMember(peer.name.clone())) };
         if let Some(former) = node.session.replace(Handle { id, end, refusals }) {
             warn!(node = %peer.name, "node opened a second stream: the first one ends; do two agents use one certificate?");
@@ -84,7 +100,7 @@ impl Control {
         let mut snapshot = current.snapshot.clone();
         snapshot.revision = Revision(seen.0 + 1);
         let change = self.store.change()?;
-        let published = super::publish(&change, &self.signing, snapshot, self.plan.service_range)?;
+        let published = super::publish(&change, &self.signing, None, snapshot, self.plan.service_range)?;
         change.commit()?;
         self.accept(self.placement.clone(), Some(published));
         Ok(())

@@ -14,7 +14,7 @@ use weft_types::Revision;
 
 use super::node::check_protocol;
 use crate::{
-    control::{End, Greeting, NodePeer, Session, Shared},
+    control::{End, Greeting, NodePeer, Published, Session, Shared, to_wire},
     limits,
     placement::Reported,
 };
@@ -57,7 +57,7 @@ async fn open(control: &Shared, peer: &NodePeer, inbound: &mut Streaming<wire::N
         )));
     }
     let agent_version = hello.agent_version.chars().take(limits::TEXT_MAX_CHARS).collect();
-    let greeting = Greeting { agent_version, revision: Revision(hello.revision) };
+    let greeting = Greeting { agent_version, revision: Revision(hello.revision), schema_version: hello.schema_version };
     let peer = peer.clone();
     Ok(control.with(move |c| c.connect(&peer, greeting, SystemTime::now())).await?)
 }
@@ -72,6 +72,7 @@ async fn talk(control: &Shared, peer: &NodePeer, session: &mut Session, inbound:
     send(out, Answer::Hello(hello)).await?;
     // Always, even if the node names this very revision: a restored database could have given the number twice.
     session.snapshots.mark_changed();
+    let mut node = Told::default();
     loop {
         tokio::select! {
             changed = session.end.changed() => {
@@ -84,7 +85,7 @@ async fn talk(control: &Shared, peer: &NodePeer, session: &mut Session, inbound:
             changed = session.snapshots.changed() => {
                 changed.map_err(|_| Status::from(End::Stopping))?;
                 let published = Arc::clone(&session.snapshots.borrow_and_update());
-                send(out, Answer::Envelope(published.envelope.clone())).await?;
+                node.bring(&published, session, out).await?;
             }
             changed = session.refusals.changed() => {
                 if changed.is_err() {
@@ -98,9 +99,50 @@ async fn talk(control: &Shared, peer: &NodePeer, session: &mut Session, inbound:
             }
             said = inbound.message() => match said? {
                 None => return Ok(()),
-                Some(message) => heed(control, peer, message).await?,
+                Some(message) => {
+                    if let Some(Said::Ack(ack)) = &message.message
+                        && !ack.error.is_empty()
+                        && node.refused(Revision(ack.revision))
+                    {
+                        session.metrics.delta_fallbacks.inc();
+                        session.snapshots.mark_changed();
+                    }
+                    heed(control, peer, message).await?;
+                }
             }
         }
+    }
+}
+
+/// What the node has been sent on this stream.
+#[derive(Default)]
+struct Told {
+    /// What it holds once it has read everything, so far as is known. `None`: nothing that a change could build upon.
+    held: Option<Revision>,
+    /// The newest revision that was sent whole.
+    whole: Revision,
+}
+
+impl Told {
+    /// Sends what leads from what the node holds to the snapshot in force: changes if it can use them, else the whole.
+    async fn bring(&mut self, published: &Published, session: &Session, out: &Out) -> Result<(), Status> {
+        let changes = self.held.filter(|_| session.deltas).and_then(|held| published.since(held));
+        let whole = changes.is_none();
+        if whole {
+            self.whole = published.snapshot.revision;
+        }
+        for envelope in changes.map_or_else(|| vec![&published.envelope], |changes| changes.iter().map(|d| &**d).collect()) {
+            session.metrics.sent(whole, envelope.payload.len());
+            send(out, Answer::Envelope(to_wire(envelope))).await?;
+        }
+        self.held = Some(published.snapshot.revision);
+        Ok(())
+    }
+
+    /// The node keeps another revision than it was sent; true: it was sent a change, and the whole may still be taken.
+    fn refused(&mut self, revision: Revision) -> bool {
+        self.held = None;
+        revision > self.whole
     }
 }
 

@@ -1,21 +1,28 @@
 //! Numbers for names: given once, kept for ever, never given to another name.
 
-use std::net::Ipv4Addr;
+use std::{cell::RefCell, collections::HashMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use weft_policy::Ids;
 use weft_types::{RuleId, ServiceId, ServiceRef};
 
+use crate::limits;
+
+/// Numbers of rules that the database is known to hold, so that a change of the catalog asks it about new rules only. A number once given stays, so
+/// nothing here ever becomes wrong.
+pub(crate) type KnownRules = HashMap<String, u32>;
+
 /// Gives numbers within one transaction. A failure is kept for [`TxIds::finish`], and the numbers given after it mean nothing.
 pub(crate) struct TxIds<'a> {
     tx: &'a Transaction<'a>,
+    rules: &'a RefCell<KnownRules>,
     failed: Option<rusqlite::Error>,
 }
 
 impl<'a> TxIds<'a> {
-    pub(super) fn new(tx: &'a Transaction<'a>) -> Self {
-        Self { tx, failed: None }
+    pub(super) fn new(tx: &'a Transaction<'a>, rules: &'a RefCell<KnownRules>) -> Self {
+        Self { tx, rules, failed: None }
     }
 
     pub(crate) fn finish(self) -> Result<(), rusqlite::Error> {
@@ -34,13 +41,33 @@ impl<'a> TxIds<'a> {
 
     /// The row's number, made when absent. AUTOINCREMENT never gives a number again, even after its row is gone.
     fn number(&self, find: &str, make: &str, name: &str) -> rusqlite::Result<u32> {
-        let known: Option<u32> = self.tx.prepare_cached(find)?.query_row([name], |r| r.get(0)).optional()?;
-        if let Some(id) = known {
-            return Ok(id);
+        match self.known(find, name)? {
+            Some(id) => Ok(id),
+            None => self.made(make, name),
         }
+    }
+
+    fn known(&self, find: &str, name: &str) -> rusqlite::Result<Option<u32>> {
+        self.tx.prepare_cached(find)?.query_row([name], |r| r.get(0)).optional()
+    }
+
+    fn made(&self, make: &str, name: &str) -> rusqlite::Result<u32> {
         self.tx.prepare_cached(make)?.execute([name])?;
         let id = self.tx.last_insert_rowid();
         u32::try_from(id).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))
+    }
+
+    /// One made now is remembered only when it is found again: the transaction may yet be given up.
+    fn rule(&self, key: &str) -> rusqlite::Result<u32> {
+        let Some(id) = self.known("SELECT id FROM rule WHERE key = ?1", key)? else {
+            return self.made("INSERT INTO rule (key) VALUES (?1)", key);
+        };
+        let mut rules = self.rules.borrow_mut();
+        if rules.len() >= limits::RULES_KNOWN_MAX {
+            rules.clear();
+        }
+        rules.insert(key.to_owned(), id);
+        Ok(id)
     }
 
     fn find_vip(&self, service: &str, range: Ipv4Net) -> rusqlite::Result<Option<Ipv4Addr>> {
@@ -84,7 +111,8 @@ impl Ids for TxIds<'_> {
     }
 
     fn rule_id(&mut self, key: &str) -> RuleId {
-        let number = self.number("SELECT id FROM rule WHERE key = ?1", "INSERT INTO rule (key) VALUES (?1)", key);
+        let known = self.rules.borrow().get(key).copied();
+        let number = known.map_or_else(|| self.rule(key), Ok);
         RuleId(self.keep(number).unwrap_or(0))
     }
 }

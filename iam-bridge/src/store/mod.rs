@@ -7,6 +7,7 @@ mod nodes;
 mod tokens;
 
 use std::{
+    cell::RefCell,
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use thiserror::Error;
 use weft_types::Revision;
 
+use ids::KnownRules;
 pub(crate) use ids::TxIds;
 pub(crate) use nodes::{NodeRow, Serial};
 pub(crate) use tokens::TokenRow;
@@ -38,6 +40,7 @@ CREATE INDEX node_certificate_by_node ON node_certificate (node);
 pub(crate) struct Store {
     db: Connection,
     path: PathBuf,
+    rules: RefCell<KnownRules>,
 }
 
 #[derive(Debug, Error)]
@@ -82,14 +85,14 @@ impl Store {
             found => return Err(StoreError::Schema { path: path.to_owned(), found }),
         }
         tx.commit().map_err(fail)?;
-        Ok(Self { db, path: path.to_owned() })
+        Ok(Self { db, path: path.to_owned(), rules: RefCell::default() })
     }
 
     /// Several changes that are kept together or not at all: not at all unless [`Change::commit`] is called.
     pub(crate) fn change(&mut self) -> Result<Change<'_>, StoreError> {
         let path = &self.path;
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| explain(path, e))?;
-        Ok(Change { tx, path })
+        Ok(Change { tx, path, rules: &self.rules })
     }
 
     pub(crate) fn published(&self) -> Result<Option<PublishedRow>, StoreError> {
@@ -112,6 +115,7 @@ impl Store {
 pub(crate) struct Change<'a> {
     tx: Transaction<'a>,
     path: &'a Path,
+    rules: &'a RefCell<KnownRules>,
 }
 
 impl Change<'_> {
@@ -121,7 +125,7 @@ impl Change<'_> {
     }
 
     pub(crate) fn ids(&self) -> TxIds<'_> {
-        TxIds::new(&self.tx)
+        TxIds::new(&self.tx, self.rules)
     }
 
     pub(crate) fn publish(&self, row: &PublishedRow) -> Result<(), StoreError> {

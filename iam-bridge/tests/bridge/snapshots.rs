@@ -125,3 +125,37 @@ async fn a_node_that_saw_newer_revisions_makes_the_bridge_catch_up() {
     let absurd = node.stream_with(Hello { revision: u64::MAX, ..hello() }).await.snapshot().await;
     assert_eq!(absurd.revision.0, own + 41);
 }
+
+#[tokio::test]
+async fn a_node_gets_changes_and_a_whole_when_it_cannot_use_one() {
+    let world = World::new().await;
+    let node = world.join("a", &[]).await;
+    // Enough that a change is much smaller than the whole.
+    let more: Vec<_> = (0..20).map(|i| service(&format!("shop/more{i}"), "")).collect();
+    world.write("more.yaml", &more.join("---\n"));
+    world.until("the services are there", |s| s.revision > 1).await;
+    let mut stream = node.stream_with(Hello { schema_version: weft_snapshot::DELTA_SCHEMA_VERSION, ..hello() }).await;
+    let base = stream.envelope().await;
+    let held = node.keyring.open(&base).unwrap();
+    assert_eq!(held.services.len(), 22);
+
+    world.write("stock.yaml", &service("shop/stock", "  dependsOn: [ { service: orders } ]\n"));
+    let change = stream.envelope().await;
+    assert!(change.base_revision == base.revision && change.payload.len() * 4 < base.payload.len(), "{change:?}");
+    let (whole, snapshot) = node.keyring.open_delta(&change, &base, &held).unwrap();
+    assert_eq!(snapshot.grants.len(), held.grants.len() + 1);
+
+    // It says that it cannot use it: the very same revision comes whole, and is the base of the next change.
+    stream.ack(change.revision.0, "no").await;
+    assert_eq!(stream.envelope().await, whole);
+    world.write("stock.yaml", &service("shop/stock", ""));
+    let next = stream.envelope().await;
+    assert!(node.keyring.open_delta(&next, &whole, &snapshot).is_ok());
+    // A whole that is refused too is not sent for ever; what comes next is whole.
+    stream.ack(next.revision.0, "no").await;
+    let again = stream.envelope().await;
+    stream.ack(again.revision.0, "no").await;
+    world.write("stock.yaml", &service("shop/stock", "  dependsOn: [ { service: orders } ]\n"));
+    let last = stream.envelope().await;
+    assert_eq!((last.base_revision.0, last.revision.0), (0, again.revision.0 + 1));
+}

@@ -237,13 +237,19 @@ impl Stream {
         Ok(message.ok_or_else(|| Status::new(Code::Unknown, "the stream ended"))?.message.expect("a message of a known kind"))
     }
 
-    /// The next envelope, opened.
-    pub async fn snapshot(&mut self) -> Snapshot {
+    /// The next envelope, as it came.
+    pub async fn envelope(&mut self) -> weft_snapshot::Envelope {
         loop {
             if let Said::Envelope(envelope) = self.next().await.unwrap() {
-                return self.keyring.open(&from_wire(envelope)).unwrap();
+                return from_wire(envelope);
             }
         }
+    }
+
+    /// The next envelope, opened.
+    pub async fn snapshot(&mut self) -> Snapshot {
+        let envelope = self.envelope().await;
+        self.keyring.open(&envelope).unwrap()
     }
 
     /// The next snapshot of which `wanted` holds.

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn check(drafts: &Drafts, report: &mut Report<'_>) {
     let services = by_name(drafts);
-    for consumer in &drafts.services {
+    for consumer in drafts.services() {
         let mut covered: BTreeMap<(&ServiceRef, (u16, Protocol)), &Position> = BTreeMap::new();
         for d in &consumer.depends_on {
             let target = &d.declared.target;

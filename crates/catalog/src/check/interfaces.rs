@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use crate::{External, draft::Service, limits, read::Drafts, report::Report};
 
 pub(super) fn check(drafts: &Drafts, report: &mut Report<'_>) {
-    for service in &drafts.services {
+    for service in drafts.services() {
         duplicates(service, report);
         same_ports(service, report);
         outside_the_service_range(service, drafts, report);
     }
-    let all: Vec<(&Service, &External)> = drafts.services.iter().flat_map(|s| s.external.iter().map(move |e| (s, e))).collect();
+    let all: Vec<(&Service, &External)> = drafts.services().flat_map(|s| s.external.iter().map(move |e| (s, e))).collect();
     if all.len() > limits::ALL_EXTERNALS_MAX {
         let message = format!("catalog declares {} address ranges of interfaces, at most {} are allowed", all.len(), limits::ALL_EXTERNALS_MAX);
         report.error_overall(message).help("join neighbouring prefixes");

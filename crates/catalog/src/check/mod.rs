@@ -18,28 +18,28 @@ pub(crate) fn check(drafts: &Drafts, report: &mut Report<'_>) {
 }
 
 /// The drafts as a catalog's services; only for drafts without errors.
-pub(crate) fn finish(drafts: Drafts) -> Option<(Mesh, Vec<Service>)> {
-    let mesh = drafts.meshes.into_iter().next()?;
-    let services = drafts.services.into_iter().map(finish_one).collect::<Option<Vec<_>>>()?;
+pub(crate) fn finish(drafts: &Drafts) -> Option<(Mesh, Vec<Service>)> {
+    let mesh = drafts.meshes.first()?.clone();
+    let services = drafts.services().map(finish_one).collect::<Option<Vec<_>>>()?;
     Some((mesh, services))
 }
 
-fn finish_one(d: draft::Service) -> Option<Service> {
+fn finish_one(d: &draft::Service) -> Option<Service> {
     Some(Service {
-        name: d.name,
+        name: d.name.clone(),
         kind: d.kind?,
-        title: d.title,
-        owner: d.owner?.0,
-        capability: d.capability.0,
+        title: d.title.clone(),
+        owner: d.owner.as_ref()?.0.clone(),
+        capability: d.capability.0.clone(),
         lifecycle: d.lifecycle,
-        service_account: d.service_account.0,
-        workloads: d.workloads,
-        replicas_min: d.replicas_min.map(|(n, _)| n),
-        ports: d.ports,
-        consumers: d.consumers.into_iter().map(|(c, _)| c).collect(),
-        depends_on: d.depends_on.into_iter().map(|d| d.declared).collect(),
-        external: d.external,
-        at: d.at,
+        service_account: d.service_account.0.clone(),
+        workloads: d.workloads.clone(),
+        replicas_min: d.replicas_min.as_ref().map(|(n, _)| *n),
+        ports: d.ports.clone(),
+        consumers: d.consumers.iter().map(|(c, _)| c.clone()).collect(),
+        depends_on: d.depends_on.iter().map(|d| d.declared.clone()).collect(),
+        external: d.external.clone(),
+        at: d.at.clone(),
     })
 }
 
@@ -55,7 +55,7 @@ fn mesh(drafts: &Drafts, report: &mut Report<'_>) {
     for other in &drafts.meshes[1..] {
         report.error(&other.at, format!("catalog holds a second Mesh, {}", other.name)).help(format!("the first is {} at {}: remove one", mesh.name, mesh.at));
     }
-    let needed = drafts.services.iter().filter(|s| s.kind != Some(crate::ServiceKind::Interface)).count() as u64;
+    let needed = drafts.services().filter(|s| s.kind != Some(crate::ServiceKind::Interface)).count() as u64;
     // The network's own address and the broadcast address are not given out.
     let usable = (1_u64 << (32 - u32::from(mesh.service_range.prefix_len()))).saturating_sub(2);
     if needed > usable {
@@ -67,7 +67,7 @@ fn mesh(drafts: &Drafts, report: &mut Report<'_>) {
 /// Services by name, of equal names the first.
 fn by_name(drafts: &Drafts) -> BTreeMap<&ServiceRef, &draft::Service> {
     let mut all = BTreeMap::new();
-    for service in &drafts.services {
+    for service in drafts.services() {
         all.entry(&service.name).or_insert(service);
     }
     all

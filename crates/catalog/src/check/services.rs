@@ -14,7 +14,7 @@ pub(super) fn check(drafts: &Drafts, report: &mut Report<'_>) {
     unique_names(drafts, report);
     unique_capabilities(drafts, report);
     unique_accounts(drafts, report);
-    for service in &drafts.services {
+    for service in drafts.services() {
         owner(service, drafts, report);
         replicas(service, report);
         ports(service, report);
@@ -24,7 +24,7 @@ pub(super) fn check(drafts: &Drafts, report: &mut Report<'_>) {
 
 fn unique_names(drafts: &Drafts, report: &mut Report<'_>) {
     let mut services = BTreeMap::new();
-    for s in &drafts.services {
+    for s in drafts.services() {
         once(&mut services, &s.name, &s.at, |first| {
             report.error(&s.at, format!("service {} is declared twice", s.name)).help(format!("the first is at {first}: rename or remove one"));
         });
@@ -39,7 +39,7 @@ fn unique_names(drafts: &Drafts, report: &mut Report<'_>) {
 
 fn unique_capabilities(drafts: &Drafts, report: &mut Report<'_>) {
     let mut seen: BTreeMap<&str, &Service> = BTreeMap::new();
-    for s in &drafts.services {
+    for s in drafts.services() {
         let first = *seen.entry(&s.capability.0).or_insert(s);
         if first.name != s.name {
             let message = format!("services {} and {} have the same capability, {}", first.name, s.name, s.capability.0);
@@ -52,7 +52,7 @@ fn unique_capabilities(drafts: &Drafts, report: &mut Report<'_>) {
 /// The account is the identity, so two services with one would be one.
 fn unique_accounts(drafts: &Drafts, report: &mut Report<'_>) {
     let mut seen: BTreeMap<(&Label, &Label), &Service> = BTreeMap::new();
-    for s in &drafts.services {
+    for s in drafts.services() {
         let first = *seen.entry((&s.name.namespace, &s.service_account.0)).or_insert(s);
         if first.name != s.name {
             let message = format!("services {} and {} have the same service account, {}", first.name, s.name, s.service_account.0);
