@@ -112,7 +112,7 @@ impl Patched {
         }
     }
 
-    /// What [`crate::decode`] says of the new payload, without reading again what stays. `base` is what the former payload means.
+    /// What [`crate::decode()`] says of the new payload, without reading again what stays. `base` is what the former payload means.
     pub(crate) fn read(&self, base: &Snapshot) -> Result<Snapshot, DecodeError> {
         let mut put = Elements::read(&self.put)?;
         let there = |r: &&Run| r.step != change::DROP;
