@@ -41,6 +41,10 @@ pub const ARRIVALS_MAX: usize = 1024;
 pub const ARRIVALS_PAUSE: Duration = Duration::from_millis(5);
 /// How long a live workload may take to be enrolled; then it is given up, and who added it is told why.
 pub const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Revisions and vanished workloads whose connections wait to be ended; who has a further one waits.
+pub const REVOKE_ORDERS: usize = 1024;
+/// Requests that wait for the thread that enrols; a further one is refused.
+pub const WORKLOAD_COMMANDS: usize = 1024;
 /// How often the holder and the workloads file are looked at.
 pub const MAINTENANCE: Duration = Duration::from_secs(1);
 /// How often a workload's addresses, and what the kernel holds of it, are read back.

@@ -38,9 +38,9 @@ pub struct Ender {
     pub resolvers: Vec<SocketAddr>,
 }
 
-/// Speaks to the thread; cheap to clone.
+/// Speaks to the thread, and waits for it only where [`limits::REVOKE_ORDERS`] do; cheap to clone.
 #[derive(Clone)]
-pub struct Revoker(mpsc::Sender<Order>);
+pub struct Revoker(mpsc::SyncSender<Order>);
 
 enum Order {
     /// A revision took something away from these services.
@@ -51,7 +51,7 @@ enum Order {
 
 impl Revoker {
     pub fn start(ender: Arc<Ender>) -> std::io::Result<Self> {
-        let (orders, inbox) = mpsc::channel();
+        let (orders, inbox) = mpsc::sync_channel(limits::REVOKE_ORDERS);
         std::thread::Builder::new().name("weft-revoker".into()).spawn(move || run(&ender, &inbox))?;
         Ok(Self(orders))
     }

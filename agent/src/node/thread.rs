@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        mpsc::{self, RecvTimeoutError},
+        mpsc::{self, RecvTimeoutError, TrySendError},
     },
     thread::JoinHandle,
     time::Instant,
@@ -25,7 +25,7 @@ use crate::{
 
 /// Speaks to the thread; cheap to clone.
 #[derive(Clone)]
-pub struct Workloads(mpsc::Sender<Command>);
+pub struct Workloads(mpsc::SyncSender<Command>);
 
 enum Command {
     Add(Box<Spec>, AddReply),
@@ -45,29 +45,40 @@ pub struct Sources {
     pub warnings: Arc<Warnings>,
 }
 
-/// The agent is ending.
+/// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the agent is ending")]
-pub struct Ending;
+pub enum Unanswered {
+    #[error("the agent is ending")]
+    Ending,
+    #[error("{} requests wait for the thread that enrols: try again", limits::WORKLOAD_COMMANDS)]
+    Busy,
+}
 
 impl Workloads {
     /// Waits until the workload is enrolled, at most [`limits::ENROL_TIMEOUT`].
-    pub async fn add(&self, spec: Spec) -> Result<Result<Seen, AddError>, Ending> {
+    pub async fn add(&self, spec: Spec) -> Result<Result<Seen, AddError>, Unanswered> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Command::Add(Box::new(spec), reply)).map_err(|_| Ending)?;
-        answer.await.map_err(|_| Ending)
+        self.ask(Command::Add(Box::new(spec), reply))?;
+        answer.await.map_err(|_| Unanswered::Ending)
     }
 
     /// False: there was none.
-    pub async fn remove(&self, uid: WorkloadUid) -> Result<bool, Ending> {
+    pub async fn remove(&self, uid: WorkloadUid) -> Result<bool, Unanswered> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Command::Remove(uid, reply)).map_err(|_| Ending)?;
-        answer.await.map_err(|_| Ending)
+        self.ask(Command::Remove(uid, reply))?;
+        answer.await.map_err(|_| Unanswered::Ending)
     }
 
-    /// Reads the static file again.
+    fn ask(&self, command: Command) -> Result<(), Unanswered> {
+        self.0.try_send(command).map_err(|e| match e {
+            TrySendError::Full(_) => Unanswered::Busy,
+            TrySendError::Disconnected(_) => Unanswered::Ending,
+        })
+    }
+
+    /// Reads the static file again. Where requests wait already, each of them looks at the file first.
     pub fn reload(&self) {
-        let _ = self.0.send(Command::Reload);
+        let _ = self.0.try_send(Command::Reload);
     }
 
     /// What the bridge refuses, complete.
@@ -75,16 +86,16 @@ impl Workloads {
         let _ = self.0.send(Command::Refused(refused));
     }
 
-    /// Snapshot or SVIDs have changed.
+    /// Snapshot or SVIDs have changed. Where requests wait already, the sweep finds out as soon.
     pub fn look(&self) {
-        let _ = self.0.send(Command::Look);
+        let _ = self.0.try_send(Command::Look);
     }
 
     /// Reads every enrolled workload back from the kernel; afterwards the view tells what is there.
-    pub async fn read_back(&self) -> Result<(), Ending> {
+    pub async fn read_back(&self) -> Result<(), Unanswered> {
         let (done, answer) = oneshot::channel();
-        self.0.send(Command::ReadBack(done)).map_err(|_| Ending)?;
-        answer.await.map_err(|_| Ending)
+        self.ask(Command::ReadBack(done))?;
+        answer.await.map_err(|_| Unanswered::Ending)
     }
 
     pub fn stop(&self) {
@@ -98,10 +109,10 @@ where
     P: Plumbing + Send + 'static,
     P::Held: Send,
 {
-    let (commands, inbox) = mpsc::channel();
+    let (commands, inbox) = mpsc::sync_channel(limits::WORKLOAD_COMMANDS);
     let (manager, picture) = Manager::new(plumbing);
     let tell = commands.clone();
-    let arrivals = Arrivals::new(move || tell.send(Command::Look).is_ok());
+    let arrivals = Arrivals::new(move || !matches!(tell.try_send(Command::Look), Err(TrySendError::Disconnected(_))));
     let run = move || Thread { manager, sources, arrivals }.run(&inbox, ready);
     let thread = std::thread::Builder::new().name("weft-workloads".into()).spawn(run)?;
     Ok((Workloads(commands), picture, thread))
