@@ -85,7 +85,7 @@ kinds = {
     "udp6": lambda m: ether(0x86DD, ip6(17, udp(m, p6, o6))),
     "spoofed tcp4": lambda m: ether(0x800, ip4(6, tcp(m, p4, NEIGHBOUR), source=NEIGHBOUR)),
     "spoofed tcp6": lambda m: ether(0x86DD, ip6(6, tcp(m, p6, o6[:15] + b"\xfa"), source=o6[:15] + b"\xfa")),
-    "spoofed mac": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4)), source=mac[:5] + bytes([mac[5] ^ 1])),
+    "spoofed mac": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4)), source=mac[:4] + bytes([mac[4] ^ 0x80, mac[5]])),  # Nobody's, also where neighbours differ in the last byte.
     "spoofed arp": lambda m: ether(0x806, arp(m, NEIGHBOUR), to=b"\xff" * 6),
     "spoofed neighbour": lambda m: ether(0x86DD, advertise(o6[:8] + m.ljust(8, b"\0"))),
     "timestamp": lambda m: ether(0x800, ip4(1, icmp(m, 13))),
