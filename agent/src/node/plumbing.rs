@@ -13,13 +13,13 @@ use std::{
 use tokio::runtime::Handle;
 use tracing::warn;
 use weft_ebpf_common::PATH_SAME_NODE;
-use weft_kernel::{Attestation, Enrolment, Kernel, Listeners, LiveSocket, cgroup, listeners, netns::Netns};
+use weft_kernel::{Attestation, Ended, Enrolment, Kernel, Listeners, LiveSocket, cgroup, listeners, netns::Netns};
 use weft_types::{ServiceId, ServiceRef, WorkloadUid};
 
 use super::{
     canary,
     drift::Drift,
-    revoker::{self, Ender, Revoker},
+    revoker::{self, Ender, Revoker, Withdrawn},
     standing::Fault,
     static_file::StaticFile,
 };
@@ -224,13 +224,14 @@ impl NodePlumbing {
     /// Ends every connection of a workload that has just been withdrawn, at both ends.
     fn cut(&self, spec: &Spec, held: &Held) {
         let place = held.place(spec);
-        match self.kernel.end_sockets(&held.netns, &held.cgroup, |s| !s.exempt && !s.listening && s.is_connected() && !s.within) {
-            Ok(found) => {
-                self.ender.report(&place, &found, |_| Fault::Withdrawn);
-                self.revoker.orphaned(found.ended.into_iter().chain(found.left.into_iter().map(|(s, _)| s)).collect());
-            }
-            Err(error) => warn!(workload = %spec.uid, error = %Chain(&error), "connections of a withdrawn workload could not be looked at"),
-        }
+        let found =
+            self.kernel.end_sockets(&held.netns, &held.cgroup, |s| !s.exempt && !s.listening && s.is_connected() && !s.within).unwrap_or_else(|error| {
+                warn!(workload = %spec.uid, error = %Chain(&error), "connections of a withdrawn workload could not be looked at");
+                Ended::default()
+            });
+        self.ender.report(&place, &found, |_| Fault::Withdrawn);
+        let sockets = found.ended.into_iter().chain(found.left.into_iter().map(|(s, _)| s)).collect();
+        self.revoker.withdrawn(Withdrawn { service: held.identity, netns: held.netns.cookie(), sockets });
     }
 
     /// Ends what leads from a workload to one of this node that is not enrolled any more: whoever withdrew that was no agent, and ended nothing.
@@ -360,10 +361,10 @@ impl Plumbing for NodePlumbing {
         if let Err(error) = self.kernel.withdraw(&held.enrolment()) {
             warn!(workload = %spec.uid, error = %Chain(&error), "the kernel keeps a part of a workload that is gone");
         }
+        self.namespaces.remove(held.number);
         self.cut(spec, &held);
         self.stop(&mut held);
         self.proxy.forget(held.number);
-        self.namespaces.remove(held.number);
         self.holder.drop_key(held.capture_key);
         self.leave_door(held.netns.cookie(), held.number);
     }

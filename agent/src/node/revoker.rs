@@ -11,7 +11,7 @@ use std::{
 };
 
 use tracing::{info, warn};
-use weft_ebpf_common::{PATH_LOCAL, PATH_SAME_NODE, SIDE_CLIENT};
+use weft_ebpf_common::{Attestation, PATH_LOCAL, PATH_SAME_NODE, SIDE_CLIENT};
 use weft_kernel::{Ended, Kernel, LiveSocket};
 use weft_types::{FlowId, Path, Protocol, Reason, Revision, RuleId, ServiceId, Verdict};
 
@@ -45,8 +45,17 @@ pub struct Revoker(mpsc::SyncSender<Order>);
 enum Order {
     /// A revision took something away from these services.
     Revised(HashSet<ServiceId>),
-    /// The other ends of these flows are to go, wherever they are on this node.
-    Orphaned(Vec<LiveSocket>),
+    /// A workload was withdrawn: the other ends of these flows are to go, wherever they are on this node, and what still dials it.
+    Withdrawn(Withdrawn),
+}
+
+/// What a workload leaves behind.
+pub struct Withdrawn {
+    pub service: ServiceId,
+    /// Cookie of its namespace.
+    pub netns: u64,
+    /// Its sockets.
+    pub sockets: Vec<LiveSocket>,
 }
 
 impl Revoker {
@@ -62,11 +71,9 @@ impl Revoker {
         }
     }
 
-    /// Ends the peers on this node of what has been ended in a namespace that is not enrolled any more: no reset leaves it.
-    pub fn orphaned(&self, ended: Vec<LiveSocket>) {
-        if !ended.is_empty() {
-            let _ = self.0.send(Order::Orphaned(ended));
-        }
+    /// Ends the peers on this node of a workload that is not enrolled any more: no reset leaves its namespace.
+    pub fn withdrawn(&self, what: Withdrawn) {
+        let _ = self.0.send(Order::Withdrawn(what));
     }
 }
 
@@ -81,7 +88,7 @@ fn run(ender: &Ender, inbox: &mpsc::Receiver<Order>) {
                 let known = again.take().map(|(_, known)| known).unwrap_or_default();
                 again = Some((Instant::now() + limits::REVOKE_AGAIN, &known | &touched));
             }
-            Ok(Order::Orphaned(ended)) => ender.orphans(&ended),
+            Ok(Order::Withdrawn(what)) => ender.orphans(&what),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -119,13 +126,21 @@ impl Ender {
         self.warnings.set(Topic::Revocation, problems);
     }
 
-    /// The peers of `ended`: the client's side names the destination's namespace, the server's side only its caller's service.
-    fn orphans(&self, ended: &[LiveSocket]) {
-        let records = || ended.iter().filter_map(|s| s.record).filter(|r| matches!(r.path, PATH_SAME_NODE | PATH_LOCAL));
+    /// The peers of a withdrawn workload: the client's side names the destination's namespace, the server's side only its caller's service. Where nobody
+    /// is left in the namespace, also who is still dialling it: its addresses may be gone, so that nothing would ever answer.
+    fn orphans(&self, gone: &Withdrawn) {
+        let records = || gone.sockets.iter().filter_map(|s| s.record).filter(|r| matches!(r.path, PATH_SAME_NODE | PATH_LOCAL));
         let flows: HashSet<u64> = records().map(|r| r.flow).collect();
-        let ends: HashSet<ServiceId> = records().map(|r| ServiceId(if r.side == SIDE_CLIENT { r.destination } else { r.source })).collect();
+        let mut ends: HashSet<ServiceId> = records().map(|r| ServiceId(if r.side == SIDE_CLIENT { r.destination } else { r.source })).collect();
+        let deserted = !self.namespaces.all().iter().any(|place| place.netns.cookie() == gone.netns);
+        if let Some(index) = self.mesh.index().filter(|_| deserted) {
+            ends.insert(gone.service);
+            ends.extend(index.snapshot().grants.iter().filter(|g| g.destination == gone.service).map(|g| g.source));
+        }
+        let dials = |r: &Attestation| r.side == SIDE_CLIENT && r.path == PATH_SAME_NODE && r.netns == gone.netns && r.destination == gone.service.0;
         for place in self.namespaces.of(&ends) {
-            match self.kernel.end_sockets(&place.netns, &place.cgroup, |s| !s.exempt && s.record.is_some_and(|r| flows.contains(&r.flow))) {
+            let orphan = |s: &LiveSocket| !s.exempt && s.record.is_some_and(|r| flows.contains(&r.flow) || (deserted && dials(&r)));
+            match self.kernel.end_sockets(&place.netns, &place.cgroup, orphan) {
                 Ok(found) => self.report(&place, &found, |_| Fault::Withdrawn),
                 Err(error) => warn!(workload = %place.uid, error = %Chain(&error), "the peers of a withdrawn workload could not be ended"),
             }
