@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use weft_lab::Workload;
+use weft_lab::{Workload, throughout};
 use weft_tests::{Held, Mesh, MeshOptions, SETTLE, SHOP};
 
 const PORT: u16 = 8080;
@@ -157,3 +157,32 @@ fn quantiles(ns: &mut [u64]) -> String {
     let at = |q: usize| ns[(ns.len() - 1) * q / 100] as f64 / 1e6;
     format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms over {}", at(50), at(99), at(100), ns.len())
 }
+
+/// Its address may have gone with it, so that nothing would ever answer.
+#[test]
+fn who_dials_a_workload_that_goes_is_told_at_once() -> Result<()> {
+    let mesh = start("dialling")?;
+    let (client, server) = (mesh.pod("client").clone(), mesh.pod("server").clone());
+    let to = server.v4();
+    // A server that is there and does not answer: its veth is down, and the client does not find that out by asking for its link address.
+    let link = server.place().ip("-o link show eth0")?;
+    let mac = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).context("no link address")?;
+    client.place().ip(&format!("neigh replace {to} lladdr {mac} dev eth0"))?;
+    mesh.nodes[0].place().ip(&format!("link set p{} down", to.octets()[3]))?;
+    let mut dial = client.place().spawn("dial", &["python3", "-u", "-c", DIAL, &to.to_string(), &PORT.to_string()])?;
+    dial.wait_for_log("dialling", SETTLE)?;
+    throughout(SOON, "a dial to a workload that stays", || if dial.is_running() { Ok(()) } else { bail!("it ended: {}", dial.log()) })?;
+
+    let others = mesh.pods.iter().filter(|p| p.0 == "a" && p.1 != "server").map(|p| Workload::of(&format!("shop/{}", p.1), &p.2));
+    mesh.agents[0].set_workloads(&others.collect::<Vec<_>>())?;
+    dial.wait(SOON).with_context(|| mesh.logs())?;
+    assert!(dial.log().contains(&format!("errno {ECONNABORTED}")), "{}", dial.log());
+    Ok(())
+}
+
+const DIAL: &str = r#"
+import socket, sys
+s = socket.socket()
+print("dialling")
+print("errno", s.connect_ex((sys.argv[1], int(sys.argv[2]))))
+"#;
