@@ -8,14 +8,17 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use crate::{metadata::Metadata, process};
 
-/// A clone of what is committed. It shares the target directory, so that dependencies are warm, and stands at the same place every time,
-/// since cargo takes a crate at another path for another crate.
+/// A clone of what is committed. It shares the target directory, so that dependencies are warm, and stands at the same place every time, so that its
+/// own crates are.
 pub(crate) struct Copy {
     pub(crate) dir: PathBuf,
     pub(crate) head: String,
 }
+
+/// Where copies stand, below the target directory.
+const COPIES: &str = "copies";
 
 impl Drop for Copy {
     fn drop(&mut self) {
@@ -32,10 +35,11 @@ impl Copy {
         if !process::output(&mut process::git(["status", "--porcelain"]))?.is_empty() {
             println!("    what is not committed is not part of this");
         }
-        let dir = process::target_dir().join(name);
+        let dir = process::target_dir().join(COPIES).join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}, left by a run that was killed", dir.display()))?;
         }
+        set_apart()?;
         process::output(process::git(["clone", "--quiet", "--no-hardlinks", "."]).arg(&dir))?;
         Ok(Copy { dir, head })
     }
@@ -65,6 +69,17 @@ impl Copy {
         command.current_dir(&self.dir);
         command
     }
+}
+
+/// Tells cargo that the crates of copies are others than the checkout's. It does not by itself: a crate is known by its place in its workspace, so what a
+/// copy has changed would be taken for what the checkout has built, and the other way round.
+fn set_apart() -> Result<()> {
+    let settings = process::target_dir().join(COPIES).join(".cargo");
+    let metadata = Metadata::read()?;
+    let profiles: String = metadata.own().map(|package| format!("[profile.dev.package.{}]\ncodegen-units = 255\n", package.name)).collect();
+    fs::create_dir_all(&settings)
+        .and_then(|()| fs::write(settings.join("config.toml"), profiles))
+        .with_context(|| format!("cannot write below {}", settings.display()))
 }
 
 fn changes_kernel(patch: &str) -> bool {

@@ -13,7 +13,7 @@ pub const ABI_VERSION: u32 = 2;
 
 /// Tables that hold what nobody could fill again, since it happened: handshakes under way and what is known of sockets. Each with the version that
 /// last changed its layout: programs of two ABI versions share the tables on which they agree.
-pub const CARRIED: [(&str, u32); 5] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1), ("DATAGRAMS", 1), ("PEERS", 1)];
+pub const CARRIED: [(&str, u32); 6] = [("ATTESTATIONS", 1), ("SOCKS", 1), ("OWNERS", 1), ("HOMES", 1), ("DATAGRAMS", 1), ("PEERS", 1)];
 
 pub const PROTO_ICMP: u8 = 1;
 pub const PROTO_TCP: u8 = 6;
