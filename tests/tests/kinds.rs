@@ -181,8 +181,14 @@ fn a_cgroup_made_again_is_denied_at_once_and_enrolled_by_itself() -> Result<()> 
     assert!(probe(space, "tcp", &near, PORT, "before")?.ok);
     for _ in 0..5 {
         // While nobody looks, the new one is nobody; as soon as somebody does, it is itself.
-        kill_process(agent, Signal::STOP)?;
-        fs::remove_dir(space.cgroup())?;
+        eventually(SETTLE, "the agent's canary to have left", || {
+            kill_process(agent, Signal::STOP)?;
+            let removed = fs::remove_dir(space.cgroup());
+            if removed.is_err() {
+                kill_process(agent, Signal::CONT)?;
+            }
+            Ok::<_, anyhow::Error>(removed?)
+        })?;
         fs::create_dir(space.cgroup())?;
         denied(space, &near, PORT, "not yet")?;
         kill_process(agent, Signal::CONT)?;

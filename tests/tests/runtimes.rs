@@ -90,23 +90,6 @@ fn a_unit_that_ends_at_once_is_itself_from_its_first_call_where_its_slice_is_the
 }
 
 #[test]
-fn a_unit_that_ends_of_each_refusal_is_found_while_it_comes_again() -> Result<()> {
-    let mesh = Mesh::start("quick", &options())?;
-    let _server = Server::start(mesh.pod("server").place(), "near", PORT)?;
-    let quick =
-        format!("ExecStart=/usr/bin/env python3 /weft/probe.py tcp {} {PORT} of-a-quick-one\nRestart=always\nRestartSec=100ms", mesh.pod("server").v4());
-    let systemd = Systemd::boot(&mesh.nodes[0], &[("quick.service", quick)])?;
-    name_too(&mesh, vec![workload("shop/hosted", &format!("{UNITS}/quick.service"), "host")])?;
-    systemd.ctl(&["start", "quick.service"])?;
-    let found = eventually(SETTLE, "it gets through", || -> Result<()> {
-        if systemd.log("quick.service").contains("\"ok\": true") { Ok(()) } else { bail!("{}", systemd.log("quick.service").lines().count()) }
-    });
-    let log = systemd.log("quick.service");
-    println!("{} of {} runs got through", log.matches("\"ok\": true").count(), log.matches("\"ok\"").count());
-    found.with_context(|| mesh.logs())
-}
-
-#[test]
 fn a_process_of_a_workload_in_another_namespace_is_nobody_there() -> Result<()> {
     let mesh = Mesh::start("astray", &options())?;
     let server = Server::start(mesh.pod("server").place(), "near", PORT)?;
