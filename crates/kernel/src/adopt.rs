@@ -8,16 +8,10 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use weft_ebpf_common::{Attestation, PROTO_TCP};
+use weft_ebpf_common::Attestation;
 
 use crate::{
-    Kernel, KernelError,
-    diag::{self, Diag},
-    host::offers,
-    limits::{LISTENERS_MAX, LISTENERS_TIMEOUT},
-    sockets::LiveSocket,
-    sys,
-    workloads::Enrolment,
+    Kernel, KernelError, cgroup::processes, host::offers, limits::LISTENERS_MAX, listening::listeners, sockets::LiveSocket, sys, workloads::Enrolment,
 };
 
 impl Kernel {
@@ -35,21 +29,11 @@ impl Kernel {
         if offers().cookie_in_sock_ops {
             return Ok(());
         }
-        let inodes = e.netns.run(listening).and_then(|r| r).map_err(|source| KernelError::SockDiag { path: e.netns.path().to_owned(), source })?;
-        for fd in inodes.into_iter().filter_map(|inode| descriptor(&e.cgroup, inode)) {
+        for fd in listeners(e.netns)?.iter().take(LISTENERS_MAX).filter_map(|l| descriptor(&e.cgroup, l.inode)) {
             self.tables.homes.put(&(fd.as_raw_fd() as u32), &e.netns.cookie())?;
         }
         Ok(())
     }
-}
-
-fn listening() -> io::Result<Vec<u32>> {
-    let (mut diag, mut inodes) = (Diag::open_here(LISTENERS_TIMEOUT)?, Vec::new());
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        diag.list(family as u8, PROTO_TCP, 1 << diag::LISTEN, &[], |s| inodes.push(s.inode))?;
-    }
-    inodes.truncate(LISTENERS_MAX);
-    Ok(inodes)
 }
 
 /// A duplicate of the socket, from whichever process below the cgroup has it open.
@@ -62,22 +46,11 @@ fn descriptor(cgroup: &Path, inode: u32) -> Option<OwnedFd> {
         else {
             continue;
         };
-        let taken = Pid::from_raw(pid).and_then(|pid| pidfd_getfd(pidfd_open(pid, PidfdFlags::empty()).ok()?, fd, PidfdGetfdFlags::empty()).ok());
+        let taken = Pid::from_raw(pid.cast_signed()).and_then(|pid| pidfd_getfd(pidfd_open(pid, PidfdFlags::empty()).ok()?, fd, PidfdGetfdFlags::empty()).ok());
         // Between the look and the duplicate the number may have come to name something else.
         if let Some(taken) = taken.filter(|t| rustix::fs::fstat(t).is_ok_and(|s| s.st_ino == u64::from(inode))) {
             return Some(taken);
         }
     }
     None
-}
-
-fn processes(cgroup: &Path) -> Vec<i32> {
-    let mut found = Vec::new();
-    let mut open = vec![cgroup.to_owned()];
-    while let Some(dir) = open.pop() {
-        let listed = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        found.extend(listed.lines().filter_map(|l| l.parse::<i32>().ok()));
-        open.extend(fs::read_dir(&dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
-    }
-    found
 }

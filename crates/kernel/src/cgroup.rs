@@ -67,6 +67,18 @@ pub fn move_pid(dir: &Path, pid: u32) -> io::Result<()> {
     fs::write(dir.join("cgroup.procs"), pid.to_string())
 }
 
+/// Processes of a cgroup and all below it.
+pub(crate) fn processes(cgroup: &Path) -> Vec<u32> {
+    let (mut open, mut pids) = (vec![cgroup.to_owned()], Vec::new());
+    while let Some(dir) = open.pop() {
+        let listed = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(listed.lines().filter_map(|l| l.trim().parse::<u32>().ok()));
+        let children = fs::read_dir(&dir).into_iter().flatten().flatten();
+        open.extend(children.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+    }
+    pids
+}
+
 pub(crate) fn is_cgroup2(dir: &Path) -> io::Result<bool> {
     Ok(rustix::fs::statfs(dir)?.f_type as i64 == CGROUP2_MAGIC)
 }

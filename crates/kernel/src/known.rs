@@ -70,11 +70,10 @@ pub(crate) fn sorted(mut tables: KernelTables) -> KernelTables {
 
 /// Whether no key has two rows; of sorted tables.
 pub(crate) fn no_key_twice(t: &KernelTables) -> bool {
-    let distinct = |equal: bool| !equal;
-    t.destinations.windows(2).all(|w| distinct(w[0].0 == w[1].0))
-        && t.externals.windows(2).all(|w| distinct(w[0].0 == w[1].0))
-        && t.ports.windows(2).all(|w| distinct((w[0].0, w[0].1, w[0].2, w[0].3) == (w[1].0, w[1].1, w[1].2, w[1].3)))
-        && t.grants.windows(2).all(|w| distinct((w[0].0, w[0].1, w[0].2, w[0].3) == (w[1].0, w[1].1, w[1].2, w[1].3)))
+    t.destinations.windows(2).all(|w| w[0].0 != w[1].0)
+        && t.externals.windows(2).all(|w| w[0].0 != w[1].0)
+        && t.ports.windows(2).all(|w| (w[0].0, w[0].1, w[0].2, w[0].3) != (w[1].0, w[1].1, w[1].2, w[1].3))
+        && t.grants.windows(2).all(|w| (w[0].0, w[0].1, w[0].2, w[0].3) != (w[1].0, w[1].1, w[1].2, w[1].3))
 }
 
 /// Of two sorted generations only what differs: the same changes lead from one to the other. Grants of one pair stay together, because more than one

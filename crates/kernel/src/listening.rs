@@ -31,7 +31,7 @@ impl Kernel {
         }
         let owners: HashMap<u64, u32> = residents.iter().flat_map(|e| ids_below(&e.cgroup).into_iter().map(|id| (id, e.identity.0))).collect();
         let began = sys::monotonic_ns();
-        let sockets = netns.run(listeners_here).and_then(|r| r).map_err(|source| KernelError::SockDiag { path: netns.path().to_owned(), source })?;
+        let sockets = listeners(netns)?;
         let want = by_key(cookie, &sockets, &owners);
         let _changing = self.change();
         for (key, held) in t.listening.entries()?.into_iter().filter(|(k, l)| k.netns == cookie && l.since_ns < began) {
@@ -75,10 +75,11 @@ impl Kernel {
 
 /// A listening TCP socket and the cgroup that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listener {
+pub(crate) struct Listener {
     addr: Addr,
     port: u16,
     cgroup: u64,
+    pub(crate) inode: u32,
 }
 
 /// What belongs to a workload, and what more than one has. Ports of others alone are left out: there is no end to them.
@@ -99,6 +100,10 @@ pub(crate) fn ids_below(dir: &Path) -> Vec<u64> {
     std::iter::once(own.ino()).chain(below.flat_map(|e| ids_below(&e.path()))).collect()
 }
 
+pub(crate) fn listeners(netns: &Netns) -> Result<Vec<Listener>, KernelError> {
+    netns.run(listeners_here).and_then(|r| r).map_err(|source| KernelError::SockDiag { path: netns.path().to_owned(), source })
+}
+
 fn listeners_here() -> io::Result<Vec<Listener>> {
     let mut diag = Diag::open_here(limits::LISTENERS_TIMEOUT)?;
     let mut all = Vec::new();
@@ -107,7 +112,7 @@ fn listeners_here() -> io::Result<Vec<Listener>> {
             let local = s.local();
             let addr = if local.ip().is_unspecified() { Addr::UNSPECIFIED } else { local.ip().into() };
             // Without a cgroup (before Linux 5.9) it is nobody's, and so refused.
-            all.push(Listener { addr, port: local.port(), cgroup: s.cgroup });
+            all.push(Listener { addr, port: local.port(), cgroup: s.cgroup, inode: s.inode });
         })?;
     }
     Ok(all)
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_port_of_two_is_nobodys() {
-        let at = |port, cgroup| Listener { addr: Addr::UNSPECIFIED, port, cgroup };
+        let at = |port, cgroup| Listener { addr: Addr::UNSPECIFIED, port, cgroup, inode: 0 };
         let owners = HashMap::from([(10, 1), (11, 1), (20, 2)]);
         let sockets = [at(80, 10), at(80, 11), at(81, 10), at(81, 20), at(82, 10), at(82, 99), at(83, 99)];
         let mut got: Vec<_> = by_key(7, &sockets, &owners).into_iter().map(|(k, identity)| (k.port, identity)).collect();

@@ -14,6 +14,7 @@ use weft_ebpf_common::{Addr, Device, NO_NSID};
 
 use crate::{
     Kernel, KernelError,
+    cgroup::processes,
     links::{self, Target},
     netns::Netns,
     object::{ARRIVAL, Spec, VETH},
@@ -278,18 +279,6 @@ fn may_be_raw(status: &str) -> bool {
 fn inhabited_namespaces(managed: &[PathBuf]) -> BTreeSet<u64> {
     let pids = managed.iter().flat_map(|dir| processes(dir));
     pids.filter_map(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).ok()).map(|m| m.ino()).collect()
-}
-
-/// Processes of a cgroup and all below it.
-fn processes(cgroup: &Path) -> Vec<u32> {
-    let (mut open, mut pids) = (vec![cgroup.to_owned()], Vec::new());
-    while let Some(dir) = open.pop() {
-        let listed = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(listed.lines().filter_map(|l| l.trim().parse::<u32>().ok()));
-        let children = fs::read_dir(&dir).into_iter().flatten().flatten();
-        open.extend(children.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
-    }
-    pids
 }
 
 #[cfg(test)]
