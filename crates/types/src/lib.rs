@@ -2,6 +2,8 @@
 //!
 //! Pure: no clock, no socket, no file. What a name means (who owns it, who may reach it) lives in `weft-catalog` and `weft-policy`.
 
+pub mod builtin;
+mod claim;
 mod consumer;
 mod flow;
 mod ids;
@@ -9,13 +11,18 @@ mod name;
 mod port;
 mod reference;
 mod spiffe;
+pub mod url_path;
 mod verdict;
+mod web_url;
 
+pub use claim::{ClaimError, ClaimPath};
 pub use consumer::{Consumer, ConsumerError};
 pub use flow::{FlowId, ParseFlowIdError};
 pub use ids::{Revision, RuleId, ServiceId};
-pub use name::{Label, NameError, NodeName, TeamName, TrustDomain, WorkloadUid};
+pub use name::{HostName, Label, Method, NameError, NodeName, TeamName, TrustDomain, WorkloadUid};
 pub use port::{ParseProtocolError, PortName, PortNameError, Protocol};
 pub use reference::{PortRef, RefError, ServiceRef, Target};
 pub use spiffe::{SpiffeError, SpiffeId};
+pub use url_path::{PathError, PathKind, PathPattern};
 pub use verdict::{Path, Reason, Verdict};
+pub use web_url::{WebUrl, WebUrlError};
