@@ -60,6 +60,7 @@ mod tests {
             grants: Vec::new(),
             pending: Vec::new(),
             teams: Vec::new(),
+            gateway: None,
         };
         let text = render(&snapshot);
         assert!(text.contains("\n100.64.0.1 orders.shop.weft.internal\n") && text.contains("127.0.0.1 localhost"), "{text}");

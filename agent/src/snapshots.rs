@@ -90,6 +90,7 @@ mod tests {
             grants: Vec::new(),
             pending: Vec::new(),
             teams: Vec::new(),
+            gateway: None,
         }
     }
 

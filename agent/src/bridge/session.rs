@@ -95,7 +95,7 @@ impl Session {
         Hello {
             protocol_version: PROTOCOL_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            schema_version: weft_snapshot::DELTA_SCHEMA_VERSION,
+            schema_version: weft_snapshot::HIGHEST_SCHEMA_VERSION,
             revision: self.bridge.mesh.revision().0,
         }
     }

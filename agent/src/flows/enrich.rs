@@ -193,6 +193,7 @@ mod tests {
             }],
             pending: vec![Pending { source: ServiceId(1), destination: ServiceId(3), port: None, declared_at: "web.yaml:10".into() }],
             teams: Vec::new(),
+            gateway: None,
         }))
     }
 

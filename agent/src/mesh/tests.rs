@@ -68,6 +68,7 @@ fn index(revision: u64, kind: ServiceKind) -> Arc<Index> {
         grants: Vec::new(),
         pending: Vec::new(),
         teams: Vec::new(),
+        gateway: None,
     })))
 }
 

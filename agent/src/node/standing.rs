@@ -195,6 +195,7 @@ mod tests {
                 .collect(),
             pending: Vec::new(),
             teams: Vec::new(),
+            gateway: None,
         }))
     }
 

@@ -240,6 +240,7 @@ fn snapshot() -> Snapshot {
         }],
         grants: vec![grant],
         pending: Vec::new(),
-        teams: vec![Team { name: "team-shop".parse().unwrap(), lead: "alice".into(), contact: "#shop".into() }],
+        teams: vec![Team { name: "team-shop".parse().unwrap(), lead: "alice".into(), contact: "#shop".into(), groups: Vec::new() }],
+        gateway: None,
     }
 }

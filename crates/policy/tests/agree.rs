@@ -113,6 +113,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
             .collect(),
         pending: pending.into_iter().map(|(source, destination)| Pending { source, destination, port: None, declared_at: String::new() }).collect(),
         teams: vec![],
+        gateway: None,
     })
 }
 

@@ -14,7 +14,9 @@ use thiserror::Error;
 use weft_types::{Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId, TrustDomain};
 
 use crate::{
-    Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, encode, limits,
+    Bookmark, Endpoint, External, Gateway, Grant, IdentityProvider, Pending, Port, Route, Service, ServiceKind, Snapshot, Team, encode,
+    gateway::decode as gateway,
+    limits,
     walk::{Value, Walk},
     wire::{self, field},
 };
@@ -56,6 +58,11 @@ pub(crate) struct Elements {
     pub(crate) grants: Vec<Grant>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) teams: Vec<Team>,
+    /// Its lists are the next ones.
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) providers: Vec<IdentityProvider>,
+    pub(crate) bookmarks: Vec<Bookmark>,
 }
 
 impl Elements {
@@ -74,6 +81,12 @@ impl Elements {
                 (field::GRANTS, Value::Bytes(b)) => push(&mut all.grants, "grants", limits::GRANTS_MAX, grant(message(b)?)?)?,
                 (field::PENDING, Value::Bytes(b)) => push(&mut all.pending, "pending dependencies", limits::PENDING_MAX, pending(message(b)?)?)?,
                 (field::TEAMS, Value::Bytes(b)) => push(&mut all.teams, "teams", limits::TEAMS_MAX, team(message(b)?)?)?,
+                (field::GATEWAY, Value::Bytes(b)) => all.gateway = Some(gateway::settings(message(b)?)?),
+                (field::ROUTES, Value::Bytes(b)) => push(&mut all.routes, "routes", limits::ROUTES_MAX, gateway::route(message(b)?)?)?,
+                (field::PROVIDERS, Value::Bytes(b)) => {
+                    push(&mut all.providers, "identity providers", limits::PROVIDERS_MAX, gateway::provider(message(b)?)?)?;
+                }
+                (field::BOOKMARKS, Value::Bytes(b)) => push(&mut all.bookmarks, "bookmarks", limits::BOOKMARKS_MAX, gateway::bookmark(message(b)?)?)?,
                 (number, _) => return Err(DecodeError::Malformed(format!("field {number} is unknown or has another type"))),
             }
         }
@@ -85,14 +98,23 @@ impl Elements {
         within("endpoints", self.endpoints.len(), limits::ENDPOINTS_MAX)?;
         within("grants", self.grants.len(), limits::GRANTS_MAX)?;
         within("pending dependencies", self.pending.len(), limits::PENDING_MAX)?;
-        within("teams", self.teams.len(), limits::TEAMS_MAX)
+        within("teams", self.teams.len(), limits::TEAMS_MAX)?;
+        within("routes", self.routes.len(), limits::ROUTES_MAX)?;
+        within("identity providers", self.providers.len(), limits::PROVIDERS_MAX)?;
+        within("bookmarks", self.bookmarks.len(), limits::BOOKMARKS_MAX)
     }
 
     /// Whole in itself, or nothing.
     pub(crate) fn into_snapshot(self) -> Result<Snapshot, DecodeError> {
-        let Self { revision, mesh, trust_domain, services, endpoints, grants, pending, teams } = self;
+        let Self { revision, mesh, trust_domain, services, endpoints, grants, pending, teams, gateway, routes, providers, bookmarks } = self;
+        let alone = routes.is_empty() && providers.is_empty() && bookmarks.is_empty();
+        let gateway = match gateway {
+            Some(settings) => Some(Gateway { routes, providers, bookmarks, ..settings }),
+            None if alone => None,
+            None => return Err(DecodeError::Malformed("it has routes, identity providers or bookmarks, but no gateway".to_owned())),
+        };
         let trust_domain = trust_domain.ok_or_else(|| DecodeError::Malformed("the trust domain is absent".to_owned()))?;
-        let snapshot = Snapshot { revision: Revision(revision), mesh, trust_domain, services, endpoints, grants, pending, teams };
+        let snapshot = Snapshot { revision: Revision(revision), mesh, trust_domain, services, endpoints, grants, pending, teams, gateway };
         references(&snapshot)?;
         Ok(snapshot)
     }
@@ -191,7 +213,8 @@ fn pending(w: wire::Pending) -> Result<Pending, DecodeError> {
 }
 
 fn team(w: wire::Team) -> Result<Team, DecodeError> {
-    Ok(Team { name: parse("team", &w.name, &w.name)?, lead: text("team", &w.lead)?, contact: text("team", &w.contact)? })
+    let groups = gateway::texts("team", "groups of one team", limits::GROUPS_MAX, w.groups)?;
+    Ok(Team { name: parse("team", &w.name, &w.name)?, lead: text("team", &w.lead)?, contact: text("team", &w.contact)?, groups })
 }
 
 /// Every id that is used is declared, and what must be unique is.
@@ -223,7 +246,7 @@ fn references(s: &Snapshot) -> Result<(), DecodeError> {
     let mut teams = HashSet::new();
     match s.teams.iter().find(|t| !teams.insert(&t.name)) {
         Some(twice) => Err(invalid("team", twice.name.as_str(), "it is listed twice")),
-        None => Ok(()),
+        None => gateway::references(s),
     }
 }
 
@@ -261,15 +284,15 @@ fn push<T>(list: &mut Vec<T>, what: &'static str, max: usize, item: T) -> Result
     Ok(())
 }
 
-fn within(what: &'static str, count: usize, max: usize) -> Result<(), DecodeError> {
+pub(crate) fn within(what: &'static str, count: usize, max: usize) -> Result<(), DecodeError> {
     if count > max { Err(DecodeError::TooMany { what, max }) } else { Ok(()) }
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(what: &'static str, subject: &str, s: &str) -> Result<T, DecodeError> {
+pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(what: &'static str, subject: &str, s: &str) -> Result<T, DecodeError> {
     s.parse().map_err(|e: T::Err| invalid(what, subject, &e.to_string()))
 }
 
-fn text(what: &'static str, s: &str) -> Result<String, DecodeError> {
+pub(crate) fn text(what: &'static str, s: &str) -> Result<String, DecodeError> {
     if s.len() > limits::TEXT_MAX_BYTES {
         return Err(invalid(what, s, &format!("a text is longer than {} bytes", limits::TEXT_MAX_BYTES)));
     }
@@ -280,7 +303,7 @@ fn utf8(bytes: &[u8]) -> Result<String, DecodeError> {
     String::from_utf8(bytes.to_vec()).map_err(|e| DecodeError::Malformed(e.to_string()))
 }
 
-fn port_number(subject: &str, n: u32) -> Result<u16, DecodeError> {
+pub(crate) fn port_number(subject: &str, n: u32) -> Result<u16, DecodeError> {
     u16::try_from(n).ok().filter(|n| *n != 0).ok_or_else(|| invalid("port of", subject, "it is not between 1 and 65535"))
 }
 
@@ -296,6 +319,6 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn invalid(what: &'static str, subject: &str, why: &str) -> DecodeError {
+pub(crate) fn invalid(what: &'static str, subject: &str, why: &str) -> DecodeError {
     DecodeError::Invalid { what, subject: subject.chars().take(160).collect(), why: why.to_owned() }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    DecodeError, Snapshot,
+    DecodeError, Gateway, Snapshot,
     decode::Elements,
     encode::encode_elements,
     limits,
@@ -118,10 +118,12 @@ impl Patched {
         let there = |r: &&Run| r.step != change::DROP;
         let in_order = self.runs.iter().filter(there).is_sorted_by_key(|r| r.field);
         let single = |number| self.runs.iter().filter(there).filter(|r| r.field == number).map(|r| r.count).sum::<usize>() <= 1;
-        if encode_elements(&put) != self.put || !in_order || ![field::REVISION, field::MESH, field::TRUST_DOMAIN].into_iter().all(single) {
+        if encode_elements(&put) != self.put || !in_order || ![field::REVISION, field::MESH, field::TRUST_DOMAIN, field::GATEWAY].into_iter().all(single) {
             return Err(DecodeError::NotCanonical);
         }
         let kept = |number| self.runs.contains(&Run { step: change::KEEP, field: number, count: 1 });
+        let settings = |g: &Gateway| Gateway { routes: vec![], providers: vec![], bookmarks: vec![], ..g.clone() };
+        let former = base.gateway.as_ref();
         let all = Elements {
             revision: if kept(field::REVISION) { base.revision.0 } else { put.revision },
             mesh: if kept(field::MESH) { base.mesh.clone() } else { std::mem::take(&mut put.mesh) },
@@ -131,6 +133,10 @@ impl Patched {
             grants: self.list(field::GRANTS, &base.grants, put.grants),
             pending: self.list(field::PENDING, &base.pending, put.pending),
             teams: self.list(field::TEAMS, &base.teams, put.teams),
+            gateway: if kept(field::GATEWAY) { former.map(settings) } else { put.gateway.take() },
+            routes: self.list(field::ROUTES, former.map_or(&[][..], |g| &g.routes), put.routes),
+            providers: self.list(field::PROVIDERS, former.map_or(&[][..], |g| &g.providers), put.providers),
+            bookmarks: self.list(field::BOOKMARKS, former.map_or(&[][..], |g| &g.bookmarks), put.bookmarks),
         };
         all.bounded()?;
         let snapshot = all.into_snapshot()?;
@@ -194,7 +200,7 @@ mod tests {
     use crate::{decode, encode};
 
     fn base(services: u32) -> Snapshot {
-        let team = |i: u32| crate::Team { name: format!("t{i}").parse().unwrap(), lead: String::new(), contact: String::new() };
+        let team = |i: u32| crate::Team { name: format!("t{i}").parse().unwrap(), lead: String::new(), contact: String::new(), groups: vec![] };
         Snapshot {
             revision: weft_types::Revision(1),
             mesh: "corp".into(),
@@ -204,6 +210,7 @@ mod tests {
             grants: vec![],
             pending: vec![],
             teams: (10..10 + services).map(team).collect(),
+            gateway: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::IpAddr};
 
 use prost::Message;
 
-use crate::{Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, decode::Elements, wire};
+use crate::{Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team, decode::Elements, gateway::encode, wire};
 
 /// The payload of an envelope.
 pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
@@ -18,6 +18,10 @@ pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
         grants: sorted.grants.iter().map(grant).collect(),
         pending: sorted.pending.iter().map(pending).collect(),
         teams: sorted.teams.iter().map(team).collect(),
+        gateway: sorted.gateway.as_ref().map(encode::settings),
+        routes: sorted.gateway.iter().flat_map(|g| &g.routes).map(encode::route).collect(),
+        providers: sorted.gateway.iter().flat_map(|g| &g.providers).map(encode::provider).collect(),
+        bookmarks: sorted.gateway.iter().flat_map(|g| &g.bookmarks).map(encode::bookmark).collect(),
     }
     .encode_to_vec()
 }
@@ -33,6 +37,10 @@ pub(crate) fn encode_elements(e: &Elements) -> Vec<u8> {
         grants: e.grants.iter().map(grant).collect(),
         pending: e.pending.iter().map(pending).collect(),
         teams: e.teams.iter().map(team).collect(),
+        gateway: e.gateway.as_ref().map(encode::settings),
+        routes: e.routes.iter().map(encode::route).collect(),
+        providers: e.providers.iter().map(encode::provider).collect(),
+        bookmarks: e.bookmarks.iter().map(encode::bookmark).collect(),
     }
     .encode_to_vec()
 }
@@ -89,7 +97,7 @@ fn pending(p: &Pending) -> wire::Pending {
 }
 
 fn team(t: &Team) -> wire::Team {
-    wire::Team { name: t.name.to_string(), lead: t.lead.clone(), contact: t.contact.clone() }
+    wire::Team { name: t.name.to_string(), lead: t.lead.clone(), contact: t.contact.clone(), groups: t.groups.clone() }
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {

@@ -14,12 +14,29 @@ use crate::{
     delta::{self, change},
     limits,
     walk::{Value, Walk},
+    wire::field,
 };
 
-/// Version of the payload's messages and of the signed bytes.
+/// Version of a whole payload without a gateway.
 pub const SCHEMA_VERSION: u32 = 1;
-/// Version of an envelope whose payload is a change to an earlier revision: the highest that this program reads.
+/// Version of a change whose result is a payload of [`SCHEMA_VERSION`].
 pub const DELTA_SCHEMA_VERSION: u32 = 2;
+/// Version of a whole payload with a gateway. What a payload holds says which one it is, so every snapshot has one form.
+pub const GATEWAY_SCHEMA_VERSION: u32 = 3;
+/// Version of a change whose result is a payload of [`GATEWAY_SCHEMA_VERSION`].
+pub const GATEWAY_DELTA_SCHEMA_VERSION: u32 = 4;
+/// The highest that this program reads; it reads all below too.
+pub const HIGHEST_SCHEMA_VERSION: u32 = GATEWAY_DELTA_SCHEMA_VERSION;
+
+/// Versions of envelopes that are complete in themselves.
+const WHOLE: [u32; 2] = [SCHEMA_VERSION, GATEWAY_SCHEMA_VERSION];
+/// Versions of changes.
+const CHANGES: [u32; 2] = [DELTA_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION];
+
+/// Whether an envelope of this version is a complete snapshot that this program reads.
+pub fn is_whole(schema_version: u32) -> bool {
+    WHOLE.contains(&schema_version)
+}
 
 /// First of the signed bytes, so that no signature made for another purpose fits here.
 const DOMAIN: &[u8] = b"weft.snapshot.envelope.v1\0";
@@ -93,7 +110,7 @@ impl SigningKey {
     /// A complete envelope; `revision` must be the payload's own.
     pub fn sign(&self, revision: Revision, payload: Vec<u8>) -> Envelope {
         let mut envelope =
-            Envelope { schema_version: SCHEMA_VERSION, revision, base_revision: Revision(0), payload, key_id: self.id.clone(), signature: Vec::new() };
+            Envelope { schema_version: schema_of(&payload), revision, base_revision: Revision(0), payload, key_id: self.id.clone(), signature: Vec::new() };
         envelope.signature = self.pair.sign(&envelope.signed_bytes()).as_ref().to_vec();
         envelope
     }
@@ -111,7 +128,8 @@ impl SigningKey {
             return None;
         }
         let (revision, base_revision) = (result.revision, base.revision);
-        let mut envelope = Envelope { schema_version: DELTA_SCHEMA_VERSION, revision, base_revision, payload, key_id: self.id.clone(), signature: Vec::new() };
+        let schema_version = change_to(result.schema_version)?;
+        let mut envelope = Envelope { schema_version, revision, base_revision, payload, key_id: self.id.clone(), signature: Vec::new() };
         envelope.signature = self.pair.sign(&envelope.signed_bytes()).as_ref().to_vec();
         Some(envelope)
     }
@@ -125,8 +143,10 @@ impl fmt::Debug for SigningKey {
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum OpenError {
-    #[error("envelope has schema version {0}, this program reads version {SCHEMA_VERSION}: bring agents and bridge to the same release")]
+    #[error("envelope has schema version {0}, which is none that is read here (up to {HIGHEST_SCHEMA_VERSION}): bring agents and bridge to the same release")]
     Schema(u32),
+    #[error("envelope of revision {revision} has schema version {schema}, but what it holds is of version {content}")]
+    Content { revision: Revision, schema: u32, content: u32 },
     #[error("envelope is signed with key {0}, which this node does not trust")]
     UnknownKey(String),
     #[error("envelope of revision {0} has a signature that does not fit")]
@@ -157,7 +177,7 @@ impl Keyring {
 
     /// Verifies, then decodes. A change to another revision is [`OpenError::Delta`] here.
     pub fn open(&self, envelope: &Envelope) -> Result<Snapshot, OpenError> {
-        self.verify(envelope, SCHEMA_VERSION)?;
+        self.verify(envelope, WHOLE)?;
         if envelope.base_revision != Revision(0) {
             return Err(OpenError::Delta { revision: envelope.revision, base: envelope.base_revision });
         }
@@ -168,7 +188,7 @@ impl Keyring {
     /// bridge signed it, and what it says. The change's signature covers both revisions, the base's digest and, by the signature that it brings,
     /// every byte of the result; so it fits nowhere but on this base, and gives nothing but this result.
     pub fn open_delta(&self, change: &Envelope, base: &Envelope, held: &Snapshot) -> Result<(Envelope, Snapshot), OpenError> {
-        self.verify(change, DELTA_SCHEMA_VERSION)?;
+        self.verify(change, CHANGES)?;
         let (revision, other) = (change.revision, OpenError::Base { revision: change.revision, base: change.base_revision, held: base.revision });
         let (base_digest, signature) = parts(&change.payload)?;
         if change.base_revision != base.revision || digest::digest(&digest::SHA256, &base.payload).as_ref() != base_digest {
@@ -177,14 +197,15 @@ impl Keyring {
         let mut patched = delta::patch(&base.payload, &change.payload)?;
         let payload = std::mem::take(&mut patched.payload);
         let (key_id, signature) = (change.key_id.clone(), signature.to_vec());
-        let whole = Envelope { schema_version: SCHEMA_VERSION, revision, base_revision: Revision(0), payload, key_id, signature };
-        self.verify(&whole, SCHEMA_VERSION)?;
+        // Every version of a change is the next one to its result's.
+        let whole = Envelope { schema_version: change.schema_version - 1, revision, base_revision: Revision(0), payload, key_id, signature };
+        self.verify(&whole, WHOLE)?;
         let snapshot = agreeing(&whole, patched.read(held)?)?;
         Ok((whole, snapshot))
     }
 
-    fn verify(&self, envelope: &Envelope, schema_version: u32) -> Result<(), OpenError> {
-        if envelope.schema_version != schema_version {
+    fn verify(&self, envelope: &Envelope, known: [u32; 2]) -> Result<(), OpenError> {
+        if !known.contains(&envelope.schema_version) {
             return Err(OpenError::Schema(envelope.schema_version));
         }
         if envelope.payload.len() > limits::PAYLOAD_MAX_BYTES || envelope.key_id.len() > limits::KEY_ID_MAX_BYTES {
@@ -201,10 +222,24 @@ impl Keyring {
 }
 
 fn agreeing(envelope: &Envelope, snapshot: Snapshot) -> Result<Snapshot, OpenError> {
+    let content = schema_of(&envelope.payload);
+    if content != envelope.schema_version {
+        return Err(OpenError::Content { revision: envelope.revision, schema: envelope.schema_version, content });
+    }
     if snapshot.revision != envelope.revision {
         return Err(OpenError::Revision { envelope: envelope.revision, payload: snapshot.revision });
     }
     Ok(snapshot)
+}
+
+/// The version that a payload's own fields make it.
+fn schema_of(payload: &[u8]) -> u32 {
+    let beyond = |item: Result<(u32, Value<'_>), _>| item.is_ok_and(|(number, _)| number >= field::GATEWAY);
+    if Walk::new(payload).any(beyond) { GATEWAY_SCHEMA_VERSION } else { SCHEMA_VERSION }
+}
+
+fn change_to(whole: u32) -> Option<u32> {
+    is_whole(whole).then_some(whole + 1)
 }
 
 /// The base's digest and the result's signature, with which every change begins.

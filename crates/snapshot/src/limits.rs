@@ -14,6 +14,28 @@ pub const GRANTS_MAX: usize = 262_144;
 pub const PENDING_MAX: usize = 65_536;
 /// Teams.
 pub const TEAMS_MAX: usize = 65_536;
+/// Routes of the gateway.
+pub const ROUTES_MAX: usize = 16_384;
+/// Identity providers.
+pub const PROVIDERS_MAX: usize = 16;
+/// Bookmarks of the portal.
+pub const BOOKMARKS_MAX: usize = 1_024;
+/// Groups of one route, bookmark or team.
+pub const GROUPS_MAX: usize = 256;
+/// Groups that are taken from one identity provider.
+pub const PROVIDER_GROUPS_MAX: usize = 1_024;
+/// Methods of one route.
+pub const METHODS_MAX: usize = 32;
+/// Origins whose scripts may use one route.
+pub const ORIGINS_MAX: usize = 64;
+/// Headers that such scripts may send.
+pub const HEADERS_MAX: usize = 64;
+/// Scopes asked of one identity provider.
+pub const SCOPES_MAX: usize = 32;
+/// Claims that hold groups, of one identity provider.
+pub const CLAIMS_MAX: usize = 8;
+/// The portal's logo, in bytes.
+pub const LOGO_MAX_BYTES: usize = 32 << 10;
 /// Ports of one service.
 pub const PORTS_MAX: usize = 256;
 /// Address ranges of one interface.

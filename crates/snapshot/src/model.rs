@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 use weft_types::{Consumer, NodeName, PortName, Protocol, Revision, RuleId, ServiceId, ServiceRef, SpiffeId, TeamName, TrustDomain, WorkloadUid};
 
+use crate::Gateway;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     pub revision: Revision,
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub pending: Vec<Pending>,
     /// Sorted by name.
     pub teams: Vec<Team>,
+    /// What only a gateway needs; `None`: nothing is exposed.
+    pub gateway: Option<Gateway>,
 }
 
 impl Snapshot {
@@ -31,6 +35,7 @@ impl Snapshot {
             && self.grants.is_sorted_by_key(|g| (g.source, g.destination, g.port, g.protocol, g.rule))
             && self.pending.is_sorted_by(|a, b| (a.source, a.destination, a.port, &a.declared_at) <= (b.source, b.destination, b.port, &b.declared_at))
             && self.teams.is_sorted_by(|a, b| a.name <= b.name)
+            && self.gateway.as_ref().is_none_or(Gateway::is_sorted)
     }
 
     /// Brings every list into its documented order.
@@ -43,7 +48,16 @@ impl Snapshot {
         self.grants.sort_by_key(|g| (g.source, g.destination, g.port, g.protocol, g.rule));
         self.pending.sort_by(|a, b| (a.source, a.destination, a.port, &a.declared_at).cmp(&(b.source, b.destination, b.port, &b.declared_at)));
         self.teams.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(gateway) = &mut self.gateway {
+            gateway.sort();
+        }
         self
+    }
+
+    /// The same for readers of before there was a gateway: every connection is judged by it as by the whole, because a gateway's grants are grants.
+    pub fn without_gateway(&self) -> Self {
+        let teams = self.teams.iter().map(|t| Team { groups: vec![], ..t.clone() }).collect();
+        Self { teams, gateway: None, ..self.clone() }
     }
 }
 
@@ -131,4 +145,6 @@ pub struct Team {
     pub name: TeamName,
     pub lead: String,
     pub contact: String,
+    /// Of the identity provider: whom to ask for one of them. Empty where there is no gateway.
+    pub groups: Vec<String>,
 }

@@ -2,6 +2,8 @@
 
 use prost::Message;
 
+pub(crate) use crate::gateway::wire::{Bookmark, Gateway, IdentityProvider, Route};
+
 /// Field numbers of [`Snapshot`], which the decoder walks itself so that one element at a time is in memory.
 pub(crate) mod field {
     pub(crate) const REVISION: u32 = 1;
@@ -12,6 +14,11 @@ pub(crate) mod field {
     pub(crate) const GRANTS: u32 = 6;
     pub(crate) const PENDING: u32 = 7;
     pub(crate) const TEAMS: u32 = 8;
+    /// From here on: only in payloads of [`crate::GATEWAY_SCHEMA_VERSION`].
+    pub(crate) const GATEWAY: u32 = 9;
+    pub(crate) const ROUTES: u32 = 10;
+    pub(crate) const PROVIDERS: u32 = 11;
+    pub(crate) const BOOKMARKS: u32 = 12;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -32,6 +39,14 @@ pub(crate) struct Snapshot {
     pub(crate) pending: Vec<Pending>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) teams: Vec<Team>,
+    #[prost(message, optional, tag = "9")]
+    pub(crate) gateway: Option<Gateway>,
+    #[prost(message, repeated, tag = "10")]
+    pub(crate) routes: Vec<Route>,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) providers: Vec<IdentityProvider>,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) bookmarks: Vec<Bookmark>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -146,4 +161,7 @@ pub(crate) struct Team {
     pub(crate) lead: String,
     #[prost(string, tag = "3")]
     pub(crate) contact: String,
+    /// Only in payloads of [`crate::GATEWAY_SCHEMA_VERSION`].
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) groups: Vec<String>,
 }

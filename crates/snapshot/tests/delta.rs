@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::full;
+use common::{full, with_gateway};
 use proptest::prelude::*;
-use weft_snapshot::{Endpoint, Envelope, Grant, Keyring, OpenError, SCHEMA_VERSION, Service, ServiceKind, SigningKey, Snapshot, decode, encode};
+use weft_snapshot::{
+    DELTA_SCHEMA_VERSION, Endpoint, Envelope, GATEWAY_DELTA_SCHEMA_VERSION, GATEWAY_SCHEMA_VERSION, Gateway, Grant, Keyring, OpenError, SCHEMA_VERSION,
+    Service, ServiceKind, SigningKey, Snapshot, decode, encode,
+};
 use weft_types::{Protocol, Revision, RuleId, ServiceId};
 
 struct Bench {
@@ -88,6 +91,42 @@ fn a_change_fits_its_base_only() {
     assert!(bench.ring.open_delta(&first, &base, &old).is_ok());
 }
 
+/// The mesh with a gateway, which has the service of the highest id.
+fn exposed(revision: u64, services: u32) -> Snapshot {
+    let mut s = mesh(revision, services);
+    let other = with_gateway();
+    let (mut own, id) = (other.services.into_iter().find(|s| s.name.namespace.as_str() == "weft").unwrap(), ServiceId(services + 1));
+    (own.id, own.vip) = (id, None);
+    s.services.push(own);
+    s.teams = other.teams;
+    s.gateway = other.gateway.map(|g| Gateway { service: id, ..g });
+    s
+}
+
+#[test]
+fn a_gateway_comes_changes_and_goes_by_changes() {
+    let bench = Bench::new();
+    let (plain, whole) = (mesh(1, 20), exposed(2, 20));
+    let mut fewer = exposed(3, 20);
+    let gateway = fewer.gateway.as_mut().unwrap();
+    gateway.routes.remove(1);
+    gateway.bookmarks.clear();
+    gateway.branding.title = "another".to_owned();
+    let mut last = fewer.without_gateway();
+    last.revision = Revision(4);
+    let steps = [plain, whole, fewer, last];
+    let versions = [(GATEWAY_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION), (GATEWAY_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION), (SCHEMA_VERSION, DELTA_SCHEMA_VERSION)];
+    for (pair, (whole_version, change_version)) in steps.windows(2).zip(versions) {
+        let (base, result) = (bench.whole(&pair[0]), bench.whole(&pair[1]));
+        let delta = bench.key.sign_delta(&base, &result).unwrap();
+        assert_eq!((result.schema_version, delta.schema_version), (whole_version, change_version));
+        assert_eq!(bench.ring.open(&result).as_ref(), Ok(&pair[1]));
+        assert_eq!(bench.ring.open_delta(&delta, &base, &pair[0]), Ok((result, pair[1].clone())));
+        let other = Envelope { schema_version: 6 - change_version, ..delta };
+        assert_eq!(bench.ring.open_delta(&other, &base, &pair[0]), Err(OpenError::Signature(pair[1].revision)));
+    }
+}
+
 #[test]
 fn a_change_that_saves_nothing_is_none() {
     let bench = Bench::new();
@@ -101,8 +140,20 @@ fn a_change_that_saves_nothing_is_none() {
 /// Some part of the mesh, with some of it told otherwise.
 fn part() -> impl Strategy<Value = Snapshot> {
     let shape = (prop::collection::vec(any::<bool>(), 8), prop::collection::vec(0_u8..6, 56), prop::collection::vec((0_u32..8, 0_u8..4), 0..12), any::<bool>());
-    shape.prop_map(|(services, grants, endpoints, team)| {
+    let gateway = prop::option::of((prop::collection::vec(any::<bool>(), 3), any::<bool>(), "[a-b]{0,2}"));
+    (shape, gateway).prop_map(|((mut services, grants, endpoints, team), gateway)| {
         let mut s = mesh(1, 8);
+        if let Some((routes, bookmark, title)) = gateway {
+            s = exposed(1, 8);
+            let g = s.gateway.as_mut().unwrap();
+            let mut told = routes.into_iter();
+            g.routes.retain(|_| told.next().unwrap_or_default());
+            g.bookmarks.retain(|_| bookmark);
+            g.branding.title = title;
+            // What routes and providers lead to, and the gateway's own service.
+            (services[0], services[1]) = (true, true);
+            services.push(true);
+        }
         s.services.retain(|s| services[s.id.0 as usize - 1]);
         let mut told = grants.iter();
         s.grants.retain_mut(|g| match told.next() {
@@ -124,7 +175,7 @@ fn part() -> impl Strategy<Value = Snapshot> {
                 addresses: vec![[10, 0, 0, host].into()],
             })
             .collect();
-        if team {
+        if team && s.gateway.is_none() {
             s.teams.clear();
         }
         s.sorted()

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::full;
-use weft_snapshot::{Envelope, Keyring, OpenError, SCHEMA_VERSION, SigningKey, encode};
+use common::{full, with_gateway};
+use weft_snapshot::{Envelope, GATEWAY_SCHEMA_VERSION, Keyring, OpenError, SCHEMA_VERSION, SigningKey, encode, is_whole};
 use weft_types::Revision;
 
 fn signed() -> (Envelope, SigningKey, Keyring) {
@@ -86,6 +86,21 @@ fn a_true_signature_is_not_enough() {
     assert_eq!(Keyring::default().open(&key.sign(Revision(7), payload)), Err(OpenError::UnknownKey(key.id().to_owned())));
 }
 
+/// Who reads version 1 must be able to read all that is called so; what a payload holds says what it is called.
+#[test]
+fn the_schema_is_that_of_the_content() {
+    let (_, key, ring) = signed();
+    let exposed = with_gateway();
+    let envelope = key.sign(exposed.revision, encode(&exposed));
+    assert_eq!(envelope.schema_version, GATEWAY_SCHEMA_VERSION);
+    assert_eq!(ring.open(&envelope).as_ref(), Ok(&exposed));
+    let plain = exposed.without_gateway();
+    let envelope = key.sign(plain.revision, encode(&plain));
+    assert_eq!(envelope.schema_version, SCHEMA_VERSION);
+    assert_eq!(ring.open(&envelope), Ok(plain));
+    assert!([1, 3].into_iter().all(is_whole) && ![0, 2, 4, 5].into_iter().any(is_whole));
+}
+
 /// The vector of docs/snapshot.md, whose signature another implementation (OpenSSL) made from the documented bytes.
 #[test]
 fn the_documented_vector_holds() {
@@ -100,6 +115,15 @@ fn the_documented_vector_holds() {
     assert_eq!((opened.revision, opened.trust_domain.as_str()), (Revision(1), "a"));
     let page = include_str!("../../../docs/snapshot.md");
     assert!(page.contains(signature) && page.contains("08011a0161"));
+    let payload = "08011a0161223808011204776566741a076761746577617920013204776566744a1d7370696666653a2f2f612f6e732f776566742f73612f676174657761794a08080112016218bb03";
+    let signature = "5d7ed6c3bd3f84b69e096c4421b35820cfd77e61cd1fe1aa3afd721569b0bbd4d2a28850a5b4af1a3645ba3c18e45675b6af96774d22e5b0b151d9b9d4afc00d";
+    let envelope = key.sign(Revision(1), hex(payload));
+    assert_eq!((envelope.schema_version, &envelope.signature), (3, &hex(signature)));
+    let opened = Keyring::new(vec![(key.id().to_owned(), key.public_key())]).open(&envelope).unwrap();
+    assert_eq!(encode(&opened), hex(payload));
+    assert_eq!(opened.gateway.map(|g| (g.base_domain.to_string(), g.public_port)), Some(("b".to_owned(), 443)));
+    let unfolded: String = page.split_whitespace().collect();
+    assert!(unfolded.contains(payload) && unfolded.contains(signature));
 }
 
 fn hex(s: &str) -> Vec<u8> {

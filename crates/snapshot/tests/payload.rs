@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{full, service};
+use common::{full, route, service, with_gateway};
 use proptest::prelude::*;
-use weft_snapshot::{DecodeError, Endpoint, ServiceKind, Snapshot, Team, decode, encode, limits};
-use weft_types::{Revision, RuleId, ServiceId};
+use weft_snapshot::{Access, Cors, DecodeError, Endpoint, Gateway, LogoKind, Route, ServiceKind, Snapshot, Team, Via, decode, encode, limits};
+use weft_types::{PathPattern, Revision, RuleId, ServiceId};
 
 /// `change` makes the full snapshot one that must be refused for a reason that begins with `expect`.
 #[track_caller]
@@ -19,6 +19,7 @@ fn check_refused(change: impl FnOnce(&mut Snapshot), expect: &str) {
 #[test]
 fn every_field_survives() {
     assert_eq!(decode(&encode(&full())), Ok(full()));
+    assert_eq!(decode(&encode(&with_gateway())), Ok(with_gateway()));
     let empty = Snapshot {
         revision: Revision(0),
         mesh: String::new(),
@@ -28,6 +29,7 @@ fn every_field_survives() {
         grants: vec![],
         pending: vec![],
         teams: vec![],
+        gateway: None,
     };
     assert_eq!(decode(&encode(&empty)), Ok(empty));
 }
@@ -68,6 +70,83 @@ fn what_contradicts_itself_is_refused() {
     check_refused(|s| s.mesh = "m".repeat(limits::TEXT_MAX_BYTES + 1), "snapshot mesh");
 }
 
+#[track_caller]
+fn check_gateway_refused(change: impl FnOnce(&mut Gateway), expect: &str) {
+    let mut snapshot = with_gateway();
+    change(snapshot.gateway.as_mut().unwrap());
+    let error = decode(&encode(&snapshot)).expect_err(expect).to_string();
+    assert!(error.starts_with(expect), "wanted {expect}, got {error}");
+}
+
+#[test]
+fn a_gateway_that_contradicts_itself_is_refused() {
+    let check = check_gateway_refused;
+    check(|g| g.service = ServiceId(9), "snapshot gateway corp.example is invalid: no service has its id");
+    check(|g| g.base_domain = format!("{0}.{0}.{0}.{0}", "a".repeat(62)).parse().unwrap(), "snapshot gateway");
+    check(|g| g.branding.accent = "red;}".into(), "snapshot colour red;} is invalid");
+    check(|g| g.branding.logo.as_mut().unwrap().bytes.clear(), "snapshot gateway corp.example is invalid: its logo");
+    check(|g| g.routes[0].rule = RuleId(0), "snapshot route shop.corp.example/hook is invalid: rule 0");
+    check(|g| g.routes[0].service = ServiceId(9), "snapshot route shop.corp.example/hook is invalid: no service has that id and port");
+    check(|g| g.routes[0].port = 81, "snapshot route shop.corp.example/hook is invalid: no service has that id and port");
+    check(|g| g.routes[0].host = "portal.corp.example".parse().unwrap(), "snapshot route portal.corp.example/hook is invalid: host or path");
+    check(|g| g.routes[0].host = "id.corp.example".parse().unwrap(), "snapshot route id.corp.example/hook is invalid: host or path");
+    check(|g| g.routes[0].path = PathPattern::exact("/.weft/x").unwrap(), "snapshot route shop.corp.example/.weft/x is invalid: host or path");
+    check(|g| g.routes[0].rewrite = g.routes[2].rewrite.clone(), "snapshot route shop.corp.example/hook is invalid: only a prefix");
+    check(|g| g.routes[0].access = Access::Groups(vec![]), "snapshot route shop.corp.example/hook is invalid: who may open it");
+    let twin = PathPattern::exact("/items/{name}").unwrap();
+    check(|g| g.routes.push(route(14, twin, Access::Public)), "snapshot route shop.corp.example/items/{name} is invalid: another route");
+    let cors = |origins: &[&str], credentials| {
+        let origins = origins.iter().map(|o| (*o).to_owned()).collect();
+        move |g: &mut Gateway| g.routes[2].cors = Some(Cors { origins, credentials, ..Cors::default() })
+    };
+    check(cors(&["*"], true), "snapshot route shop.corp.example/orders is invalid: its origins");
+    check(cors(&["*", "https://a.example"], false), "snapshot route shop.corp.example/orders is invalid: its origins");
+    check(cors(&[], false), "snapshot route shop.corp.example/orders is invalid: its origins");
+    check(|g| g.providers[0].issuer.clear(), "snapshot identity provider corp is invalid: its name, issuer or client");
+    check(|g| g.providers[0].via = Some(Via { service: ServiceId(9), port: 1 }), "snapshot identity provider corp is invalid: no service");
+    check(|g| g.providers[1].name = "corp".into(), "snapshot identity provider corp is invalid: it is listed twice");
+    check(|g| g.bookmarks[0].url = "javascript:alert(1)".into(), "snapshot bookmark Wiki is invalid: its URL");
+}
+
+#[test]
+fn without_a_gateway_there_is_nothing_of_it() {
+    let lists = [|g: &mut Gateway| g.routes.clear(), |g: &mut Gateway| g.providers.clear(), |g: &mut Gateway| g.bookmarks.clear()];
+    for clear in lists {
+        let mut snapshot = with_gateway();
+        clear(snapshot.gateway.as_mut().unwrap());
+        assert!(decode(&encode(&snapshot)).is_ok());
+    }
+    check_refused(|s| s.teams[0].groups = vec!["sales".into()], "snapshot team team-a is invalid: it has groups");
+    // The settings cut out of the bytes, while the lists stay.
+    let whole = encode(&with_gateway());
+    let at = whole.windows(4).position(|w| w[0] == 0x4a && w[2..] == [0x08, 4]).unwrap();
+    let cut = [&whole[..at], &whole[at + 2 + usize::from(whole[at + 1])..]].concat();
+    assert_eq!(decode(&cut), Err(DecodeError::Malformed("it has routes, identity providers or bookmarks, but no gateway".into())));
+    let plain = with_gateway().without_gateway();
+    assert_eq!((plain.gateway.as_ref(), plain.services.len(), plain.grants), (None, 4, with_gateway().grants));
+    assert!(plain.teams.iter().all(|t| t.groups.is_empty()));
+}
+
+#[test]
+fn bounds_of_a_gateway_hold() {
+    let check = check_gateway_refused;
+    let many = |n: usize| vec!["g".to_owned(); n];
+    check(|g| g.branding.logo.as_mut().unwrap().bytes = vec![b'a'; limits::LOGO_MAX_BYTES + 1], "snapshot payload has 32769 bytes, at most 32768");
+    check(|g| g.routes[0].access = Access::Groups(many(limits::GROUPS_MAX + 1)), "snapshot has more than 256 groups of one route");
+    check(|g| g.routes[0].methods = vec!["GET".parse().unwrap(); limits::METHODS_MAX + 1], "snapshot has more than 32 methods");
+    check(|g| g.routes[2].cors.as_mut().unwrap().origins = many(limits::ORIGINS_MAX + 1), "snapshot has more than 64 origins");
+    check(|g| g.routes[2].cors.as_mut().unwrap().headers = many(limits::HEADERS_MAX + 1), "snapshot has more than 64 headers");
+    check(|g| g.providers[0].scopes = many(limits::SCOPES_MAX + 1), "snapshot has more than 32 scopes");
+    check(|g| g.providers[0].groups = many(limits::PROVIDER_GROUPS_MAX + 1), "snapshot has more than 1024 groups of one identity provider");
+    check(|g| g.providers[0].claims.groups = vec!["a".parse().unwrap(); limits::CLAIMS_MAX + 1], "snapshot has more than 8 group claims");
+    check(|g| g.bookmarks[0].groups = many(limits::GROUPS_MAX + 1), "snapshot has more than 256 groups of one bookmark");
+    let route = |i: usize| Route { path: PathPattern::exact(&format!("/{i}")).unwrap(), ..with_gateway().gateway.unwrap().routes.remove(0) };
+    check(|g| g.routes = (0..=limits::ROUTES_MAX).map(route).collect(), "snapshot has more than 16384 routes");
+    check(|g| g.providers = vec![g.providers[1].clone(); limits::PROVIDERS_MAX + 1], "snapshot has more than 16 identity providers");
+    check(|g| g.bookmarks = vec![g.bookmarks[0].clone(); limits::BOOKMARKS_MAX + 1], "snapshot has more than 1024 bookmarks");
+    assert_eq!(LogoKind::Svg.media_type(), "image/svg+xml");
+}
+
 #[test]
 fn bounds_hold() {
     let many = |n: usize| move |s: &mut Snapshot| s.services[0].ports = vec![s.services[0].ports[0].clone(); n];
@@ -75,7 +154,7 @@ fn bounds_hold() {
     check_refused(|s| s.services[2].externals = vec![s.services[2].externals[0].clone(); limits::EXTERNALS_MAX + 1], "snapshot has more than 1024 ranges");
     check_refused(|s| s.services[0].consumers = vec!["a/*".parse().unwrap(); limits::CONSUMERS_MAX + 1], "snapshot has more than 1024 consumers");
     check_refused(|s| s.endpoints[0].addresses = vec![[0, 0, 0, 0].into(); limits::ADDRESSES_MAX + 1], "snapshot has more than 64 addresses");
-    let team = |i: usize| Team { name: format!("t{i}").parse().unwrap(), lead: String::new(), contact: String::new() };
+    let team = |i: usize| Team { name: format!("t{i}").parse().unwrap(), lead: String::new(), contact: String::new(), groups: vec![] };
     check_refused(|s| s.teams = (0..=limits::TEAMS_MAX).map(team).collect(), "snapshot has more than 65536 teams");
     let endpoint = |i: usize| Endpoint { service: ServiceId(1), node: "a".parse().unwrap(), uid: format!("u{i}").parse().unwrap(), addresses: vec![] };
     check_refused(|s| s.endpoints = (0..=limits::ENDPOINTS_MAX).map(endpoint).collect(), "snapshot has more than 262144 endpoints");
@@ -125,8 +204,8 @@ proptest! {
     }
 
     #[test]
-    fn damaged_payloads_never_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-        let mut bytes = encode(&full());
+    fn damaged_payloads_never_panic(gateway in any::<bool>(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let mut bytes = encode(&if gateway { with_gateway() } else { full() });
         let i = at.index(bytes.len());
         bytes[i] = byte;
         bytes.truncate(bytes.len() - cut.index(8));

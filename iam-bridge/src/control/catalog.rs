@@ -127,7 +127,7 @@ impl Control {
 fn restore(parts: &Parts, row: PublishedRow) -> Result<(super::Published, Plan), CatalogProblem> {
     let snapshot = weft_snapshot::decode(&row.payload).map_err(|e| CatalogProblem::Stored(row.revision, e))?;
     let plan = Plan { snapshot: Snapshot { endpoints: vec![], ..snapshot.clone() }, service_range: row.service_range };
-    Ok((sign(&parts.signing, snapshot, row.payload), plan))
+    Ok((sign(&parts.signing, None, snapshot, row.payload), plan))
 }
 
 /// Revision 1 of a new mesh.
@@ -141,7 +141,7 @@ fn first(parts: &mut Parts, catalog: &Catalog) -> Result<(super::Published, Plan
 
 fn compile(change: &Change<'_>, catalog: &Catalog, revision: Revision) -> Result<Plan, CatalogProblem> {
     let mut ids = change.ids();
-    let Compiled { services, grants, pending, teams, without_vip } = weft_policy::compile(catalog, &mut ids);
+    let Compiled { services, grants, pending, teams, gateway, without_vip } = weft_policy::compile(catalog, &mut ids);
     ids.finish().map_err(|e| change.fail(e))?;
     let service_range = catalog.mesh.service_range;
     if !without_vip.is_empty() {
@@ -150,7 +150,7 @@ fn compile(change: &Change<'_>, catalog: &Catalog, revision: Revision) -> Result
     }
     let mesh = &catalog.mesh;
     let snapshot =
-        Snapshot { revision, mesh: mesh.name.to_string(), trust_domain: mesh.trust_domain.clone(), services, endpoints: vec![], grants, pending, teams };
+        Snapshot { revision, mesh: mesh.name.to_string(), trust_domain: mesh.trust_domain.clone(), services, endpoints: vec![], grants, pending, teams, gateway };
     Ok(Plan { snapshot: snapshot.sorted(), service_range })
 }
 

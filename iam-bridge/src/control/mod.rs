@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use weft_api::bridge::v1 as wire;
 use weft_identity::{Ca, TrustBundle};
-use weft_snapshot::{Endpoint, Envelope, SigningKey, Snapshot};
+use weft_snapshot::{Endpoint, Envelope, GATEWAY_DELTA_SCHEMA_VERSION, SigningKey, Snapshot};
 use weft_types::{Consumer, NodeName, Revision};
 
 pub(crate) use admin::{AdminError, NodeReport, Overview};
@@ -75,12 +75,32 @@ struct Plan {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) snapshot: Snapshot,
+    whole: Line,
+    /// What nodes get that read of no gateway, once there has been one; `None`: the same.
+    plain: Option<Line>,
+}
+
+impl Published {
+    /// What a node gets that reads schemas up to this one.
+    pub(crate) fn line(&self, schema_version: u32) -> &Line {
+        let reads_all = schema_version >= GATEWAY_DELTA_SCHEMA_VERSION;
+        self.plain.as_ref().filter(|_| !reads_all).unwrap_or(&self.whole)
+    }
+
+    pub(crate) fn envelope(&self) -> &Envelope {
+        &self.whole.envelope
+    }
+}
+
+/// One revision as one kind of reader gets it.
+#[derive(Debug)]
+pub(crate) struct Line {
     pub(crate) envelope: Envelope,
     /// Changes that lead here, each from the revision before; the last is the newest.
     deltas: Vec<Arc<Envelope>>,
 }
 
-impl Published {
+impl Line {
     /// The changes that lead from `held` to here; `None`: only the whole does.
     pub(crate) fn since(&self, held: Revision) -> Option<&[Arc<Envelope>]> {
         let first = self.deltas.iter().position(|d| d.base_revision == held)?;
@@ -187,8 +207,9 @@ impl Control {
                 services = published.snapshot.services.len(),
                 endpoints = published.snapshot.endpoints.len(),
                 grants = published.snapshot.grants.len(),
-                bytes = published.envelope.payload.len(),
-                delta_bytes = published.deltas.last().map_or(0, |d| d.payload.len()),
+                routes = published.snapshot.gateway.as_ref().map_or(0, |g| g.routes.len()),
+                bytes = published.envelope().payload.len(),
+                delta_bytes = published.whole.deltas.last().map_or(0, |d| d.payload.len()),
                 "snapshot published"
             );
             self.published.send_replace(Arc::new(published));
@@ -235,6 +256,8 @@ fn next_snapshot(current: &Snapshot, plan: &Plan, endpoints: &[Endpoint]) -> Res
         ("grants", next.grants.len(), bounds::GRANTS_MAX),
         ("pending dependencies", next.pending.len(), bounds::PENDING_MAX),
         ("teams", next.teams.len(), bounds::TEAMS_MAX),
+        ("routes", next.gateway.as_ref().map_or(0, |g| g.routes.len()), bounds::ROUTES_MAX),
+        ("bookmarks", next.gateway.as_ref().map_or(0, |g| g.bookmarks.len()), bounds::BOOKMARKS_MAX),
     ] {
         if found > max {
             return Err(PublishError::Count { what, found, max });
@@ -258,17 +281,27 @@ fn publish(
     }
     let row = PublishedRow { revision: snapshot.revision, service_range, payload };
     change.publish(&row)?;
-    let mut published = sign(signing, snapshot, row.payload);
-    if let Some((former, delta)) = former.and_then(|f| Some((f, signing.sign_delta(&f.envelope, &published.envelope)?))) {
-        let kept = former.deltas.len().saturating_sub(limits::DELTAS_KEPT - 1);
-        published.deltas = former.deltas[kept..].iter().cloned().chain([Arc::new(delta)]).collect();
-    }
-    Ok(published)
+    Ok(sign(signing, former, snapshot, row.payload))
 }
 
-fn sign(signing: &SigningKey, snapshot: Snapshot, payload: Vec<u8>) -> Published {
+fn sign(signing: &SigningKey, former: Option<&Published>, snapshot: Snapshot, payload: Vec<u8>) -> Published {
+    let whole = line(signing, former.map(|f| &f.whole), &snapshot, payload);
+    // Who has had a plain one goes on from it, also when the gateway is gone.
+    let plain = (snapshot.gateway.is_some() || former.is_some_and(|f| f.plain.is_some())).then(|| {
+        let plain = snapshot.without_gateway();
+        line(signing, former.map(|f| f.plain.as_ref().unwrap_or(&f.whole)), &plain, weft_snapshot::encode(&plain))
+    });
+    Published { snapshot, whole, plain }
+}
+
+fn line(signing: &SigningKey, former: Option<&Line>, snapshot: &Snapshot, payload: Vec<u8>) -> Line {
     let envelope = signing.sign(snapshot.revision, payload);
-    Published { snapshot, envelope, deltas: vec![] }
+    let mut deltas = vec![];
+    if let Some((former, delta)) = former.and_then(|f| Some((f, signing.sign_delta(&f.envelope, &envelope)?))) {
+        let kept = former.deltas.len().saturating_sub(limits::DELTAS_KEPT - 1);
+        deltas = former.deltas[kept..].iter().cloned().chain([Arc::new(delta)]).collect();
+    }
+    Line { envelope, deltas }
 }
 
 pub(crate) fn to_wire(e: &Envelope) -> wire::Envelope {

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 use weft_api::bridge::v1 as wire;
-use weft_snapshot::DELTA_SCHEMA_VERSION;
 use weft_types::{NodeName, Revision};
 
 use super::{Control, NodePeer, PublishError, Published, RequestError, unix};
@@ -43,8 +42,8 @@ pub(crate) struct Session {
     pub(crate) snapshots: watch::Receiver<Arc<Published>>,
     pub(crate) keys: Vec<wire::SigningKey>,
     pub(crate) bundle: Vec<Vec<u8>>,
-    /// The agent reads changes.
-    pub(crate) deltas: bool,
+    /// Highest schema of an envelope that the agent reads.
+    pub(crate) schema_version: u32,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -73,7 +72,7 @@ impl Control {
             snapshots: self.subscribe(),
             keys: self.wire_keys(),
             bundle: self.wire_bundle(),
-            deltas: greeting.schema_version >= DELTA_SCHEMA_VERSION,
+            schema_version: greeting.schema_version,
             metrics: self.metrics.clone(),
         };
         let Some(node) = self.nodes.get_mut(&peer.name) else { return Err(RequestError::NotAMember(peer.name.clone())) };

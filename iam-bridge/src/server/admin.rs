@@ -57,7 +57,7 @@ impl wire::admin_server::Admin for AdminService {
 
     async fn get_snapshot(&self, _: Request<wire::GetSnapshotRequest>) -> Result<Response<wire::Envelope>, Status> {
         let published = self.control.with(|c| c.current()).await;
-        Ok(Response::new(crate::control::to_wire(&published.envelope)))
+        Ok(Response::new(crate::control::to_wire(published.envelope())))
     }
 }
 

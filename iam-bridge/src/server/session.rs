@@ -9,7 +9,7 @@ use weft_api::{
     PROTOCOL_VERSION,
     bridge::v1::{self as wire, bridge_message::Message as Answer, node_message::Message as Said},
 };
-use weft_snapshot::SCHEMA_VERSION;
+use weft_snapshot::{DELTA_SCHEMA_VERSION, SCHEMA_VERSION};
 use weft_types::Revision;
 
 use super::node::check_protocol;
@@ -126,12 +126,13 @@ struct Told {
 impl Told {
     /// Sends what leads from what the node holds to the snapshot in force: changes if it can use them, else the whole.
     async fn bring(&mut self, published: &Published, session: &Session, out: &Out) -> Result<(), Status> {
-        let changes = self.held.filter(|_| session.deltas).and_then(|held| published.since(held));
+        let line = published.line(session.schema_version);
+        let changes = self.held.filter(|_| session.schema_version >= DELTA_SCHEMA_VERSION).and_then(|held| line.since(held));
         let whole = changes.is_none();
         if whole {
             self.whole = published.snapshot.revision;
         }
-        for envelope in changes.map_or_else(|| vec![&published.envelope], |changes| changes.iter().map(|d| &**d).collect()) {
+        for envelope in changes.map_or_else(|| vec![&line.envelope], |changes| changes.iter().map(|d| &**d).collect()) {
             session.metrics.sent(whole, envelope.payload.len());
             send(out, Answer::Envelope(to_wire(envelope))).await?;
         }

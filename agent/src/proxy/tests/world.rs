@@ -336,6 +336,7 @@ fn snapshot(server: IpAddr, target_port: u16) -> Snapshot {
         }],
         pending: Vec::new(),
         teams: Vec::new(),
+        gateway: None,
     }
 }
 
