@@ -196,7 +196,21 @@ mod tests {
         assert_eq!("shop/orders:web".parse(), Ok(Target::Service { service: service("shop/orders"), port: port("web") }));
         assert_eq!("ip:10.0.0.1:5".parse(), Ok(Target::Ip { addr: "10.0.0.1".parse().unwrap(), port: Some(5) }));
         assert_eq!("ip:::1".parse(), Ok(Target::Ip { addr: "::1".parse().unwrap(), port: None }));
-        for bad in ["orders", "a/b/c", "shop/orders:0", "shop/orders:70000", "user:", "user:@sales", "user:a@b,,c", "group:", "host:a", "http://a/", "ip:x", "Shop/orders", ""] {
+        for bad in [
+            "orders",
+            "a/b/c",
+            "shop/orders:0",
+            "shop/orders:70000",
+            "user:",
+            "user:@sales",
+            "user:a@b,,c",
+            "group:",
+            "host:a",
+            "http://a/",
+            "ip:x",
+            "Shop/orders",
+            "",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }

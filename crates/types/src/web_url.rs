@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-use crate::{HostName, NameError, url_path::{self, PathError}};
+use crate::{
+    HostName, NameError,
+    url_path::{self, PathError},
+};
 
 /// `https://HOST[:PORT][/PATH]`; what stands behind `?` or `#` decides nothing and is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
