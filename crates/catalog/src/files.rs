@@ -30,6 +30,16 @@ pub(crate) fn read(dir: &Path) -> (Vec<File>, Vec<Finding>) {
     (reader.files, reader.findings)
 }
 
+/// A file that a document names, relative to the catalog and inside of it.
+pub(crate) fn asset(dir: &Path, name: &str) -> Result<Vec<u8>, String> {
+    let root = dir.canonicalize().map_err(|e| format!("catalog directory {} cannot be read: {e}", dir.display()))?;
+    let path = root.join(name).canonicalize().map_err(|e| format!("it cannot be read: {e}"))?;
+    if Path::new(name).is_absolute() || !path.starts_with(&root) {
+        return Err("it lies outside of the catalog's directory".to_owned());
+    }
+    read_bounded(&path).map_err(|e| format!("it cannot be read: {e}"))
+}
+
 struct Reader {
     root: PathBuf,
     files: Vec<File>,

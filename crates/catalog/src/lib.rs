@@ -6,9 +6,11 @@
 mod check;
 mod document;
 mod draft;
+mod exposure;
 mod files;
 mod finding;
 pub mod limits;
+mod logo;
 mod model;
 mod raw;
 mod read;
@@ -18,6 +20,7 @@ mod suggest;
 
 use std::path::Path;
 
+pub use exposure::{Access, Bookmark, Branding, Claims, Client, Cors, Exposure, IdentityProvider, Logo, LogoKind, PortalTile, Upstream, Via};
 pub use finding::{Finding, Position, Severity};
 pub use model::{Catalog, Dependency, External, Lifecycle, Mesh, Port, Service, ServiceKind, Team, Workload};
 pub use reader::Reader;
@@ -37,7 +40,7 @@ impl Catalog {
     /// As [`Catalog::load`].
     pub fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<Finding>> {
         let files: Vec<_> = texts.into_iter().map(|(name, text)| files::File { name: name.into(), text: text.to_owned() }).collect();
-        Reader::default().judge(&files, vec![])
+        Reader::default().judge(&files, vec![], &|_| Err("there is no directory to read it from".to_owned()))
     }
 }
 

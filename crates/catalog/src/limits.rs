@@ -30,5 +30,31 @@ pub const CONSUMERS_MAX: usize = 1_024;
 pub const DEPENDENCIES_MAX: usize = 4_096;
 /// A title, contact, group, icon and the like, in characters.
 pub const TEXT_MAX_CHARS: usize = 200;
+/// Exposures of one service.
+pub const EXPOSURES_MAX: usize = 256;
+/// Exposures of all services.
+pub const ALL_EXPOSURES_MAX: usize = 16_384;
+/// Groups of one exposure, bookmark or team.
+pub const GROUPS_MAX: usize = 256;
+/// Methods of one exposure.
+pub const METHODS_MAX: usize = 32;
+/// Origins whose scripts may use one exposure, and headers that they may send.
+pub const CORS_MAX: usize = 64;
+/// How long a browser may remember an answer to a preflight, in seconds. None of them remembers longer.
+pub const CORS_AGE_MAX_SECONDS: u32 = 86_400;
+/// Identity providers.
+pub const PROVIDERS_MAX: usize = 16;
+/// Groups that are taken from one identity provider.
+pub const PROVIDER_GROUPS_MAX: usize = 1_024;
+/// Scopes asked of one identity provider.
+pub const SCOPES_MAX: usize = 32;
+/// Claims that hold groups, of one identity provider.
+pub const CLAIMS_MAX: usize = 8;
+/// Bookmarks of the portal.
+pub const BOOKMARKS_MAX: usize = 1_024;
+/// The portal's logo, in bytes.
+pub const LOGO_MAX_BYTES: usize = 32 << 10;
+/// A URL, in bytes.
+pub const URL_MAX_BYTES: usize = 1_024;
 /// Findings that are reported; the last one then says how many more there are.
 pub const FINDINGS_MAX: usize = 1_000;

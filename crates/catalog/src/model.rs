@@ -1,9 +1,9 @@
 //! The catalog as the domain sees it: names parsed, defaults filled in, every thing knows where it was written.
 
 use ipnet::{IpNet, Ipv4Net};
-use weft_types::{Consumer, Label, PortName, PortRef, Protocol, ServiceRef, TeamName, TrustDomain};
+use weft_types::{Consumer, HostName, Label, PortName, PortRef, Protocol, ServiceRef, TeamName, TrustDomain};
 
-use crate::{Finding, Position};
+use crate::{Bookmark, Branding, Exposure, Finding, IdentityProvider, Position};
 
 /// Everything that one directory declares, free of errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +21,16 @@ pub struct Catalog {
 pub struct Mesh {
     pub name: Label,
     pub trust_domain: TrustDomain,
-    pub base_domain: Option<String>,
+    /// Applications are exposed below it.
+    pub base_domain: Option<HostName>,
+    /// TCP port of every public address.
+    pub public_port: u16,
     /// Virtual IPs come from here.
     pub service_range: Ipv4Net,
+    pub portal: Branding,
+    /// Empty: the IAM bridge's own.
+    pub identity_providers: Vec<IdentityProvider>,
+    pub bookmarks: Vec<Bookmark>,
     pub at: Position,
 }
 
@@ -77,6 +84,7 @@ pub struct Service {
     pub consumers: Vec<Consumer>,
     pub depends_on: Vec<Dependency>,
     pub external: Vec<External>,
+    pub expose: Vec<Exposure>,
     pub at: Position,
 }
 
@@ -116,6 +124,20 @@ pub struct External {
     pub port: u16,
     pub protocol: Protocol,
     pub at: Position,
+}
+
+impl Catalog {
+    /// Whether there is anything for a gateway to do, and so its own services.
+    pub fn has_gateway(&self) -> bool {
+        let mesh = &self.mesh;
+        self.services.iter().any(|s| !s.expose.is_empty()) || !mesh.identity_providers.is_empty() || !mesh.bookmarks.is_empty()
+    }
+
+    /// Whether people sign in at the IAM bridge's own provider.
+    pub fn has_local_provider(&self) -> bool {
+        let all = &self.mesh.identity_providers;
+        self.has_gateway() && (all.is_empty() || all.iter().any(|p| p.client.is_none()))
+    }
 }
 
 impl Service {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use weft_types::{Label, ServiceRef};
 
 use crate::{
-    Mesh, Team,
+    Team,
     document::{self, Document, ParseError},
-    draft::{self, Service},
+    draft::{self, Mesh, Service},
     files::File,
     limits,
     raw::{self, Header, Object},

@@ -6,10 +6,13 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use crate::{
     Catalog, Finding, check,
     files::{self, File},
-    limits,
+    limits, logo,
     read::{self, Drafts},
     report::Report,
 };
+
+/// Gives a file of the catalog that is no document, by its path relative to the catalog; or says why not.
+pub(crate) type Assets<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
 
 /// Reads a catalog, and remembers what its files said.
 #[derive(Debug, Default)]
@@ -31,10 +34,10 @@ impl Reader {
     /// As [`Catalog::load`].
     pub fn load(&mut self, dir: &Path) -> Result<Catalog, Vec<Finding>> {
         let (files, findings) = files::read(dir);
-        self.judge(&files, findings)
+        self.judge(&files, findings, &|path| files::asset(dir, path))
     }
 
-    pub(crate) fn judge(&mut self, files: &[File], findings: Vec<Finding>) -> Result<Catalog, Vec<Finding>> {
+    pub(crate) fn judge(&mut self, files: &[File], findings: Vec<Finding>, assets: Assets<'_>) -> Result<Catalog, Vec<Finding>> {
         let mut former = std::mem::take(&mut self.known);
         let incomplete = findings.iter().any(Finding::is_error);
         let (mut report, mut drafts) = (Report::new(files, findings), Drafts { incomplete, ..Drafts::default() });
@@ -50,12 +53,14 @@ impl Reader {
             self.known.insert(file.name.clone(), known);
         }
         check::check(&drafts, &mut report);
+        let logo = logo::read(&drafts, assets, &mut report);
         let findings = report.into_findings();
         if findings.iter().any(Finding::is_error) {
             return Err(findings);
         }
         match check::finish(&drafts) {
-            Some((mesh, mut services)) => {
+            Some((mut mesh, mut services)) => {
+                mesh.portal.logo = logo;
                 let mut teams = drafts.teams;
                 teams.sort_by(|a, b| a.name.cmp(&b.name));
                 services.sort_by(|a, b| a.name.cmp(&b.name));

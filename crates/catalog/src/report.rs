@@ -69,6 +69,12 @@ impl Entry<'_> {
         self.1[self.0].help = Some(help.into());
     }
 
+    /// The line holds what nobody may read, so it is not shown.
+    pub(crate) fn secret(self, help: impl Into<String>) {
+        self.1[self.0].help = Some(help.into());
+        self.1[self.0].snippet = None;
+    }
+
     pub(crate) fn help_if(self, help: Option<String>) {
         self.1[self.0].help = help;
     }

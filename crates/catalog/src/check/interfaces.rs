@@ -53,7 +53,7 @@ fn same_ports(service: &Service, report: &mut Report<'_>) {
 }
 
 fn outside_the_service_range(service: &Service, drafts: &Drafts, report: &mut Report<'_>) {
-    let Some(mesh) = drafts.meshes.first() else { return };
+    let Some(mesh) = drafts.meshes.first().map(|m| &m.declared) else { return };
     let range = IpNet::V4(mesh.service_range);
     for e in service.external.iter().filter(|e| range.contains(&e.cidr)) {
         let message = format!("interface {} claims {}, which lies in the mesh's serviceRange {range}", service.name, e.cidr);

@@ -1,4 +1,4 @@
-//! The two doors of a service: outwards (`external`, of interfaces) and to people (`expose`, of applications).
+//! The door of an interface: where it is outside the mesh.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use serde_saphyr::Spanned;
 use weft_types::Protocol;
 
 use super::read::Reader;
-use crate::{External, Port, Position, limits, raw, suggest};
+use crate::{External, Position, limits, raw};
 
 pub(crate) fn externals(read: &mut Reader<'_, '_>, list: Option<Vec<Spanned<raw::External>>>, at: &Position) -> Vec<External> {
     let list = read.list("external", list, limits::EXTERNALS_MAX, at);
@@ -84,46 +84,4 @@ fn cidr(read: &mut Reader<'_, '_>, text: &raw::Text) -> Option<IpNet> {
 fn covers_mapped(net: &IpNet) -> bool {
     let mapped: IpNet = IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96));
     matches!(net, IpNet::V6(_)) && (net.contains(&mapped) || mapped.contains(net))
-}
-
-/// Exposure is read and checked, so that it means the same when a gateway exists; until then it opens nothing.
-pub(crate) fn exposes(read: &mut Reader<'_, '_>, list: Option<Vec<Spanned<raw::Expose>>>, ports: &[Port], ports_incomplete: bool) {
-    for entry in list.unwrap_or_default() {
-        let at = read.document.position(entry.referenced);
-        expose(read, entry.value, &at, ports, ports_incomplete);
-        read.report.warning(&at, "this version has no gateway: nothing is exposed").help("the declaration may stay; it starts to work with a later version");
-    }
-}
-
-fn expose(read: &mut Reader<'_, '_>, e: raw::Expose, at: &Position, ports: &[Port], ports_incomplete: bool) {
-    match &e.port {
-        None => read.refuse(at, "exposure names no port", Some("add `port: NAME`")),
-        Some(text) => {
-            let place = read.at(text);
-            let known = read.port_ref(text).is_none_or(|port| match port {
-                weft_types::PortRef::Number(n) => ports.iter().any(|p| p.port == n),
-                weft_types::PortRef::Name(name) => ports.iter().any(|p| p.name == name),
-            });
-            if !known && !ports_incomplete {
-                let close = suggest::closest(&text.value, ports.iter().map(|p| p.name.as_str()));
-                let help = close.map(|c| format!("did you mean {c}?"));
-                read.refuse(&place, format!("exposure names port {}, which the service does not declare", text.value), help.as_deref());
-            }
-        }
-    }
-    let _ = read.text(e.host);
-    if let Some(prefix) = e.path_prefix.as_ref().filter(|p| !p.value.starts_with('/')) {
-        read.refuse(&read.at(prefix), format!("pathPrefix {:?} does not begin with /", prefix.value), None);
-    }
-    let access = e.access.map(|a| {
-        let groups = a.groups.as_ref().is_some_and(|g| !g.is_empty());
-        [groups, a.authenticated == Some(true), a.public == Some(true)].into_iter().filter(|given| *given).count()
-    });
-    if access != Some(1) {
-        let help = "one of `access: { groups: [ … ] }`, `{ authenticated: true }`, `{ public: true }`";
-        read.refuse(at, "exposure does not say who may open it", Some(help));
-    }
-    if let Some(portal) = e.portal {
-        let _ = (read.text(portal.icon), read.text(portal.category));
-    }
 }

@@ -1,10 +1,11 @@
 //! A MeshService by itself.
 
 use serde_saphyr::Spanned;
-use weft_types::{Consumer, Label, PortName, Protocol, ServiceRef, TeamName};
+use weft_types::{Consumer, Label, PortName, Protocol, ServiceRef, TeamName, builtin};
 
 use super::{
     dependency::{self, Dependency},
+    expose::{self, Expose},
     external,
     read::{DEFAULT_NAMESPACE, Reader},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Service {
     pub(crate) consumers: Vec<(Consumer, Position)>,
     pub(crate) depends_on: Vec<Dependency>,
     pub(crate) external: Vec<External>,
+    pub(crate) expose: Vec<Expose>,
     pub(crate) at: Position,
     /// Ports or ranges were left out, so nothing can be said about what is missing.
     pub(crate) ports_incomplete: bool,
@@ -47,6 +49,11 @@ pub(crate) fn service(document: &Document<'_>, object: Object<ServiceSpec>, repo
         None => DEFAULT_NAMESPACE.parse().ok()?,
     };
     let name = ServiceRef { namespace, name: label };
+    if builtin::is_builtin(&name) {
+        let place = metadata.namespace.as_ref().map_or(at.clone(), |text| read.at(text));
+        let message = format!("namespace {} is kept for weft's own programs", builtin::NAMESPACE);
+        read.refuse(&place, message, Some("they are there by themselves, with rules that nobody declares: choose another namespace"));
+    }
     let spec = object.spec.unwrap_or_default();
     let kind = kind(&mut read, &spec, &name, &at);
     shape(&mut read, &spec, kind, &name, &at);
@@ -67,7 +74,7 @@ pub(crate) fn service(document: &Document<'_>, object: Object<ServiceSpec>, repo
     let ports: Vec<Port> = ports.into_iter().filter_map(|p| port(&mut read, p)).collect();
     let external = external::externals(&mut read, spec.external, &at);
     let ports_incomplete = read.broken;
-    external::exposes(&mut read, spec.expose, &ports, ports_incomplete);
+    let expose = expose::exposes(&mut read, spec.expose, &name, &ports, ports_incomplete, &at);
     Some(Service {
         kind,
         title: read.text(spec.title).unwrap_or_else(|| name.name.to_string()),
@@ -81,6 +88,7 @@ pub(crate) fn service(document: &Document<'_>, object: Object<ServiceSpec>, repo
         consumers,
         depends_on,
         external,
+        expose,
         at,
         ports_incomplete,
         name,

@@ -1,0 +1,163 @@
+//! The Mesh document: what belongs to no team, and how the portal looks.
+
+use serde_saphyr::Spanned;
+use weft_types::HostName;
+
+use super::{
+    expose::groups,
+    provider::{self, Provider},
+    read::Reader,
+};
+use crate::{
+    Bookmark, Branding, Position,
+    document::Document,
+    limits,
+    raw::{self, MeshSpec, Object},
+    report::Report,
+};
+
+/// Virtual IPs come from here unless the Mesh says otherwise (RFC 6598: shared address space).
+const DEFAULT_SERVICE_RANGE: &str = "100.64.0.0/16";
+/// Where browsers look for https.
+const DEFAULT_PUBLIC_PORT: u16 = 443;
+/// What text must stand out by against what is behind it (WCAG 2.1, 1.4.3).
+const CONTRAST_MIN: f64 = 4.5;
+
+/// The Mesh with the places that later checks point at.
+#[derive(Clone, Debug)]
+pub(crate) struct Mesh {
+    /// Without providers and logo, which are made of the next ones.
+    pub(crate) declared: crate::Mesh,
+    /// It was given, but cannot be read.
+    pub(crate) base_domain_broken: bool,
+    pub(crate) providers: Vec<Provider>,
+    /// Groups that bookmarks name.
+    pub(crate) groups_at: Vec<(String, Position)>,
+    /// A file beside the document.
+    pub(crate) logo: Option<(String, Position)>,
+}
+
+pub(crate) fn mesh(document: &Document<'_>, object: Object<MeshSpec>, report: &mut Report<'_>) -> Option<Mesh> {
+    let mut read = Reader::new(document, report, "mesh");
+    let metadata = object.metadata.unwrap_or_default();
+    let (name, at) = read.name(&metadata)?;
+    read.no_namespace(&metadata);
+    let spec = object.spec.unwrap_or_default();
+    if spec.trust_domain.is_none() {
+        read.report.error(&at, format!("mesh {name} has no spec.trustDomain")).help("name the trust domain of its identities, such as corp.example");
+    }
+    let trust_domain = spec.trust_domain.and_then(|t| read.parse(&t));
+    let base_domain_given = spec.base_domain.is_some();
+    let base_domain = spec.base_domain.and_then(|t| base_domain(&mut read, &t));
+    let service_range = match spec.service_range {
+        Some(range) => read.ipv4_range(&range),
+        None => DEFAULT_SERVICE_RANGE.parse().ok(),
+    };
+    let public_port = spec.public_port.and_then(|t| read.port_number(&t)).unwrap_or(DEFAULT_PUBLIC_PORT);
+    let (portal, logo) = branding(&mut read, spec.portal.unwrap_or_default());
+    let list = read.list("identityProviders", spec.identity_providers, limits::PROVIDERS_MAX, &at);
+    let providers = list.into_iter().filter_map(|p| provider::provider(&mut read, p)).collect();
+    let list = read.list("bookmarks", spec.bookmarks, limits::BOOKMARKS_MAX, &at);
+    let mut groups_at = vec![];
+    let bookmarks = list.into_iter().filter_map(|b| bookmark(&mut read, b, &mut groups_at)).collect();
+    let base_domain_broken = base_domain_given && base_domain.is_none();
+    let declared = crate::Mesh {
+        name,
+        trust_domain: trust_domain?,
+        base_domain,
+        public_port,
+        service_range: service_range?,
+        portal,
+        identity_providers: vec![],
+        bookmarks,
+        at,
+    };
+    Some(Mesh { declared, base_domain_broken, providers, groups_at, logo })
+}
+
+fn base_domain(read: &mut Reader<'_, '_>, text: &raw::Text) -> Option<HostName> {
+    let domain = read.parse::<HostName>(text)?;
+    if [weft_types::builtin::PORTAL_HOST, weft_types::builtin::PROVIDER_HOST].into_iter().any(|host| domain.child(host).is_err()) {
+        read.refuse(&read.at(text), format!("baseDomain {domain} leaves no room for a host below it"), None);
+        return None;
+    }
+    Some(domain)
+}
+
+fn branding(read: &mut Reader<'_, '_>, b: raw::Branding) -> (Branding, Option<(String, Position)>) {
+    let colours = b.colours.unwrap_or_default();
+    let branding = Branding {
+        title: read.text(b.title).unwrap_or_default(),
+        support: read.text(b.support).unwrap_or_default(),
+        accent: colour(read, "accent", colours.accent, [255, 255, 255], "white"),
+        accent_dark: colour(read, "accentDark", colours.accent_dark, [0x12, 0x16, 0x1b], "a dark page"),
+        logo: None,
+    };
+    let logo = b.logo.and_then(|text| {
+        let at = read.at(&text);
+        read.text(Some(text)).map(|path| (path, at))
+    });
+    (branding, logo)
+}
+
+fn colour(read: &mut Reader<'_, '_>, field: &str, text: Option<raw::Text>, behind: [u8; 3], page: &str) -> String {
+    let Some(text) = text else { return String::new() };
+    let at = read.at(&text);
+    let digit = |i: usize| text.value.get(i..i + 2).and_then(|d| u8::from_str_radix(d, 16).ok());
+    let plain = text.value.len() == 7 && text.value.starts_with('#') && text.value[1..].bytes().all(|b| b.is_ascii_hexdigit());
+    let Some(rgb) = plain.then(|| [digit(1), digit(3), digit(5)].map(Option::unwrap_or_default)) else {
+        read.refuse(&at, format!("{field} {:?} is no colour", text.value), Some("write it in quotes as \"#rrggbb\""));
+        return String::new();
+    };
+    let contrast = contrast(rgb, behind);
+    if contrast < CONTRAST_MIN {
+        let message = format!("{field} {} stands out by {contrast:.1} against {page}, and not everybody reads less than {CONTRAST_MIN}", text.value);
+        read.report.warning(&at, message).help(if behind[0] > 127 { "choose a darker one" } else { "choose a lighter one" });
+    }
+    text.value.to_ascii_lowercase()
+}
+
+/// WCAG 2.1, "contrast ratio" and "relative luminance".
+fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
+    let channel = |c: u8| match f64::from(c) / 255.0 {
+        c if c <= 0.04045 => c / 12.92,
+        c => ((c + 0.055) / 1.055).powf(2.4),
+    };
+    let luminance = |[r, g, b]: [u8; 3]| 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+fn bookmark(read: &mut Reader<'_, '_>, entry: Spanned<raw::Bookmark>, groups_at: &mut Vec<(String, Position)>) -> Option<Bookmark> {
+    let at = read.document.position(entry.referenced);
+    let b = entry.value;
+    if b.title.is_none() || b.url.is_none() {
+        read.refuse(&at, "bookmark has no title or no url", Some("write `{ title: Wiki, url: \"https://wiki.example/\" }`"));
+    }
+    let title = read.text(b.title);
+    let url = b.url.and_then(|text| provider::url(read, "url", &text, true));
+    let given = b.groups.as_ref().map_or(0, Vec::len);
+    let all = groups(read, b.groups, &at);
+    // Groups that cannot be read must not become everybody.
+    if all.len() != given {
+        return None;
+    }
+    groups_at.extend(all.iter().cloned());
+    let groups = all.into_iter().map(|(group, _)| group).collect();
+    let (icon, category) = (read.text(b.icon).unwrap_or_default(), read.text(b.category).unwrap_or_default());
+    Some(Bookmark { title: title?, url: url?, icon, category, groups, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contrast_is_that_of_the_recommendation() {
+        let about = |a, b, expect: f64| assert!((contrast(a, b) - expect).abs() < 0.01, "{}", contrast(a, b));
+        about([0, 0, 0], [255, 255, 255], 21.0);
+        about([0x76, 0x76, 0x76], [255, 255, 255], 4.54);
+        about([255, 0, 0], [255, 255, 255], 4.0);
+        about([9, 9, 9], [9, 9, 9], 1.0);
+    }
+}
