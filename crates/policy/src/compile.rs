@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use weft_catalog::{Catalog, Dependency};
-use weft_snapshot::{External, Grant, Pending, Port, Service, ServiceKind, Team};
+use weft_snapshot::{External, Gateway, Grant, Pending, Port, Service, ServiceKind, Team};
 use weft_types::{PortRef, Protocol, RuleId, ServiceId, ServiceRef, SpiffeId, TrustDomain};
+
+use crate::expose::{self, Numbers, Opened};
+
+/// Source, destination, service port, protocol.
+pub(crate) type GrantKey = (ServiceId, ServiceId, u16, Protocol);
 
 /// Gives numbers to names; the IAM bridge persists them. The same name gets the same number, and no number comes back for another name.
 pub trait Ids {
@@ -26,6 +31,8 @@ pub struct Compiled {
     pub pending: Vec<Pending>,
     /// Sorted by name.
     pub teams: Vec<Team>,
+    /// `None`: nothing is exposed.
+    pub gateway: Option<Gateway>,
     /// Services for which the range had no virtual IP left; nobody can name them, so such a result should not be published.
     pub without_vip: Vec<ServiceRef>,
 }
@@ -33,7 +40,7 @@ pub struct Compiled {
 /// Compiles a catalog that has no errors. A dependency on what the catalog does not hold compiles to nothing.
 pub fn compile(catalog: &Catalog, ids: &mut dyn Ids) -> Compiled {
     let mut compiled = Compiled::default();
-    let mut numbers = BTreeMap::new();
+    let mut numbers: Numbers<'_> = BTreeMap::new();
     for declared in &catalog.services {
         let id = ids.service_id(&declared.name);
         numbers.insert(&declared.name, (id, declared));
@@ -43,7 +50,7 @@ pub fn compile(catalog: &Catalog, ids: &mut dyn Ids) -> Compiled {
         }
         compiled.services.push(service);
     }
-    let mut grants = BTreeMap::new();
+    let mut grants: BTreeMap<GrantKey, Grant> = BTreeMap::new();
     for &(source, consumer) in numbers.values() {
         for dependency in &consumer.depends_on {
             let Some(&(destination, provider)) = numbers.get(&dependency.target) else { continue };
@@ -65,8 +72,14 @@ pub fn compile(catalog: &Catalog, ids: &mut dyn Ids) -> Compiled {
             }
         }
     }
+    if let Some(Opened { services, gateway }) = expose::open(catalog, &numbers, ids, &mut grants) {
+        compiled.without_vip.extend(services.iter().filter(|s| s.vip.is_none()).map(|s| s.name.clone()));
+        compiled.services.extend(services);
+        compiled.gateway = Some(gateway);
+    }
     compiled.grants = grants.into_values().collect();
-    compiled.teams = catalog.teams.iter().map(|t| Team { name: t.name.clone(), lead: t.lead.clone(), contact: t.contact.clone() }).collect();
+    let exposed = compiled.gateway.is_some();
+    compiled.teams = catalog.teams.iter().map(|t| team(t, exposed)).collect();
     compiled.services.sort_by_key(|s| s.id);
     compiled.pending.sort_by_key(|p| (p.source, p.destination, p.port));
     compiled
@@ -99,6 +112,12 @@ fn service(declared: &weft_catalog::Service, id: ServiceId, trust_domain: &Trust
         consumers: declared.consumers.clone(),
         declared_at: declared.at.to_string(),
     }
+}
+
+/// Groups are asked about where people come in.
+fn team(t: &weft_catalog::Team, exposed: bool) -> Team {
+    let groups = if exposed { t.groups.clone() } else { vec![] };
+    Team { name: t.name.clone(), lead: t.lead.clone(), contact: t.contact.clone(), groups }
 }
 
 fn pending(source: ServiceId, destination: ServiceId, meant: &[(u16, Protocol)], dependency: &Dependency) -> Pending {

@@ -35,6 +35,7 @@ impl Index {
             revision: self.snapshot().revision,
             rule: judgement.grant.map_or(RuleId(0), |g| g.rule),
             rule_declared_at: judgement.grant.map(|g| g.declared_at.clone()),
+            builtin: judgement.grant.is_some_and(|g| self.is_builtin(g)),
             source: self.service(query.source).map(party),
             destination: judgement.resolved.and_then(|r| self.service(r.service)).map(party),
             port: judgement.port,

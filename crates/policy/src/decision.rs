@@ -30,6 +30,8 @@ pub struct Decision {
     /// 0 when no rule matched.
     pub rule: RuleId,
     pub rule_declared_at: Option<String>,
+    /// The rule is weft's own: it follows from an exposure or an identity provider, and nobody declares it.
+    pub builtin: bool,
     pub source: Option<Party>,
     pub destination: Option<Party>,
     pub port: u16,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use weft_snapshot::{Service, ServiceKind};
-use weft_types::{Protocol, Reason};
+use weft_types::{Protocol, Reason, builtin};
 
 use crate::{
     Destination, Index, Query, ResolvedKind,
@@ -82,9 +82,10 @@ fn unknown_destination(index: &Index, query: &Query, source: &Service) -> Explan
         let names = list(disputed.iter().filter_map(|id| index.service(*id)), |s| s.name.to_string());
         return Explanation::miss(format!("workloads of {names} all claim {addr}, so it counts as nobody's until one of them lets go"));
     }
+    let own = builtin::is_builtin(&source.name);
     Explanation {
         nearest_miss: Some(format!("no service has {addr} as virtual IP or endpoint, and no declared interface holds it")),
-        patch: Some(patch::interface(index, source, addr, port)),
+        patch: (!own).then(|| patch::interface(index, source, addr, port)),
     }
 }
 
@@ -116,6 +117,9 @@ fn no_grant(index: &Index, query: &Query, judgement: &Judgement<'_>, source: &Se
         let ports = list(index.ports(to.id).iter(), |(n, protocol)| format!("{n}/{protocol}"));
         return Explanation::miss(format!("the interface {} ({}) has {ports}, not {port}", to.name, to.declared_at));
     }
+    if builtin::is_builtin(&source.name) || builtin::is_builtin(&to.name) {
+        return own_rules(query, source, to, port);
+    }
     let patch = Some(patch::dependency(source, to, port, query.protocol));
     let place = port_words(to, port, query.protocol);
     let ports = index.ports(to.id);
@@ -138,13 +142,28 @@ fn no_grant(index: &Index, query: &Query, judgement: &Judgement<'_>, source: &Se
     Explanation { nearest_miss: Some(miss), patch }
 }
 
+/// Weft's own services declare nothing: what they reach is exposed or vouches for people, and who reaches them is fixed.
+fn own_rules(query: &Query, source: &Service, to: &Service, port: u16) -> Explanation {
+    if source.name != builtin::gateway() {
+        let words = match builtin::is_builtin(&source.name) {
+            true => format!("{} is weft's own, and reaches no service", source.name),
+            false => format!("{} is weft's own, and only {} reaches it", to.name, builtin::gateway()),
+        };
+        return Explanation::miss(words);
+    }
+    let place = port_words(to, port, query.protocol);
+    let miss = format!("the gateway reaches what is exposed, and {} ({}) does not expose its port {place}", to.name, to.declared_at);
+    let can_be = to.kind == ServiceKind::Application && query.protocol == Protocol::Tcp && !builtin::is_builtin(&to.name);
+    Explanation { nearest_miss: Some(miss), patch: can_be.then(|| patch::exposure(to, port)) }
+}
+
 fn port_words(to: &Service, port: u16, protocol: Protocol) -> String {
     let name = to.ports.iter().find(|p| p.port == port && p.protocol == protocol);
     name.map_or_else(|| port.to_string(), |p| format!("{} ({port})", p.name))
 }
 
 /// `a, b and 3 more`; those beyond the bound are only counted.
-fn list<T>(mut items: impl Iterator<Item = T>, show: impl Fn(T) -> String) -> String {
+pub(crate) fn list<T>(mut items: impl Iterator<Item = T>, show: impl Fn(T) -> String) -> String {
     let shown = items.by_ref().take(LISTED_MAX).map(show).collect::<Vec<_>>().join(", ");
     match items.count() {
         0 => shown,

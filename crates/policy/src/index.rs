@@ -13,6 +13,7 @@ use weft_types::{PortRef, Protocol, ServiceId, ServiceRef, SpiffeId};
 use crate::{
     Kind,
     address::{self, Claim, Prefixes},
+    routes::Routes,
 };
 
 /// Whose an address is.
@@ -45,6 +46,8 @@ pub struct Index {
     /// Destination, port and protocol to the grants that lead there, so that explaining a denial costs no walk over all of them.
     leading_to: HashMap<(ServiceId, u16, Protocol), Vec<usize>>,
     pending: HashMap<(ServiceId, ServiceId), Vec<usize>>,
+    /// Indices into the gateway's routes.
+    pub(crate) routes: Routes,
 }
 
 impl Index {
@@ -77,6 +80,7 @@ impl Index {
             grants,
             leading_to,
             pending,
+            routes: s.gateway.as_ref().map(|g| Routes::new(&g.routes)).unwrap_or_default(),
             snapshot,
         }
     }
@@ -156,6 +160,11 @@ impl Index {
     pub(crate) fn admitted(&self, destination: ServiceId, service_port: u16, protocol: Protocol) -> impl Iterator<Item = &Service> {
         let grants = self.leading_to.get(&(destination, service_port, protocol)).into_iter().flatten();
         grants.map(|&i| &self.snapshot.grants[i]).filter(|g| !g.needs_l7).filter_map(|g| self.service(g.source))
+    }
+
+    /// Whether a grant is weft's own rule: that the gateway reaches what is exposed, and who vouches for people.
+    pub fn is_builtin(&self, grant: &Grant) -> bool {
+        self.snapshot.gateway.as_ref().is_some_and(|g| g.service == grant.source)
     }
 
     pub(crate) fn pending(&self, source: ServiceId, destination: ServiceId) -> impl Iterator<Item = &Pending> {

@@ -65,7 +65,7 @@ pub(crate) fn compiled(catalog: &Catalog) -> Compiled {
 }
 
 pub(crate) fn snapshot(catalog: &Catalog, endpoints: &[(&str, &str)]) -> Snapshot {
-    let Compiled { services, grants, pending, teams, without_vip } = compiled(catalog);
+    let Compiled { services, grants, pending, teams, gateway, without_vip } = compiled(catalog);
     assert!(without_vip.is_empty());
     let endpoint = |(i, (service, address)): (usize, &(&str, &str))| Endpoint {
         service: services.iter().find(|s| s.name.to_string() == *service).unwrap().id,
@@ -74,8 +74,8 @@ pub(crate) fn snapshot(catalog: &Catalog, endpoints: &[(&str, &str)]) -> Snapsho
         addresses: vec![address.parse().unwrap()],
     };
     let endpoints = endpoints.iter().enumerate().map(endpoint).collect();
-    let snapshot =
-        Snapshot { revision: Revision(3), mesh: "corp".to_owned(), trust_domain: "corp.example".parse().unwrap(), services, endpoints, grants, pending, teams };
+    let (revision, mesh, trust_domain) = (Revision(3), "corp".to_owned(), "corp.example".parse().unwrap());
+    let snapshot = Snapshot { revision, mesh, trust_domain, services, endpoints, grants, pending, teams, gateway };
     // What these tests judge is what a node would read.
     weft_snapshot::decode(&weft_snapshot::encode(&snapshot)).unwrap()
 }

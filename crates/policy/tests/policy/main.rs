@@ -2,5 +2,9 @@
 
 mod common;
 mod compile;
+mod cors;
 mod decide;
+mod expose;
 mod patch;
+mod portal;
+mod request;
