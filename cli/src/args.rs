@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use weft_types::{FlowId, NodeName, Protocol, ServiceRef, Target, Verdict};
+use weft_types::{FlowId, Method, NodeName, Protocol, ServiceRef, Target, Verdict};
 
 use crate::output::Format;
 
@@ -36,7 +36,7 @@ pub struct Global {
     /// Socket of the IAM bridge, instead of the configured one
     #[arg(long, global = true, value_name = "SOCKET")]
     pub bridge: Option<PathBuf>,
-    /// `table` for people, `json` for programs
+    /// `table` or `wide` for people, `json` for programs
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
@@ -45,9 +45,9 @@ pub struct Global {
 pub enum Command {
     /// Every node and workload, with enrolment read back from the kernel; exits 1 when something is wrong
     Status(StatusArgs),
-    /// List services, workloads, policies or nodes
+    /// List services, workloads, policies, routes or nodes
     Get(GetArgs),
-    /// May SRC open a connection to DST? Exits 0 for allow, 1 for deny
+    /// May SRC open a connection to DST, or a person a page? Exits 0 for allow, 1 for deny
     #[command(after_help = CAN_HELP)]
     Can(CanArgs),
     /// Connections and their verdicts, of all agents, in order of time
@@ -86,6 +86,9 @@ SRC is NAMESPACE/NAME or ip:ADDRESS. DST is NAMESPACE/NAME[:PORT] (number or nam
 
 Without a port every declared port is answered, one line each; the exit code is 0 only when all are allowed.
 
+Of people: SRC is user:NAME, user:NAME@GROUP,GROUP (with the groups that the identity provider says of them), group:NAME, or anonymous for whoever has \
+not signed in, and DST is https://HOST/PATH.
+
 With --catalog nothing is asked of the network; virtual IPs are then unknown.";
 
 const RUN_HELP: &str = "\
@@ -111,7 +114,7 @@ pub struct StatusArgs {
 pub struct GetArgs {
     #[arg(value_enum)]
     pub what: What,
-    /// Services and policies only: read them from a catalog directory instead of an agent
+    /// Services, policies and routes only: read them from a catalog directory instead of an agent
     #[arg(long, value_name = "DIR")]
     pub catalog: Option<PathBuf>,
 }
@@ -124,13 +127,15 @@ pub enum What {
     Workloads,
     #[value(alias = "policy")]
     Policies,
+    #[value(alias = "route")]
+    Routes,
     #[value(alias = "node")]
     Nodes,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct CanArgs {
-    /// Who opens the connection
+    /// Who opens the connection, or the page
     #[arg(value_name = "SRC")]
     pub source: Target,
     /// Whom it opens it to
@@ -142,6 +147,9 @@ pub struct CanArgs {
     /// TCP or UDP [default: what the port is declared as, else TCP]
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<Protocol>,
+    /// Of an address https://…: the request's method [default: GET]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<Method>,
 }
 
 #[derive(Debug, ClapArgs)]

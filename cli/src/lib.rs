@@ -58,7 +58,8 @@ impl Context {
     /// The only place that reads environment and clock.
     pub fn new(global: Global) -> Self {
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
-        let output = Output { format: global.output, style: output::Style::of_stdout() };
+        let style = output::Style { wide: global.output == output::Format::Wide, ..output::Style::of_stdout() };
+        let output = Output { format: global.output, style };
         Self { global, output, now: Stamp::millis(ms.max(1)).expect("not zero"), home: std::env::var_os("HOME").map(PathBuf::from) }
     }
 

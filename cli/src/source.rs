@@ -5,11 +5,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use futures::future::join_all;
 use weft_snapshot::Snapshot;
+use weft_types::builtin;
 
 use crate::{
     Context,
     client::{self, Bridge},
     config::Config,
+    remark,
 };
 
 mod catalog;
@@ -21,6 +23,29 @@ pub async fn snapshot(ctx: &Context, catalog: Option<&Path>) -> Result<Snapshot>
     match catalog {
         Some(dir) => Ok(compile_catalog(dir)?),
         None => in_force(&ctx.config()?).await,
+    }
+}
+
+/// The same for questions about what is exposed: an agent of an older version holds no routes, and the bridge then has them.
+pub async fn snapshot_with_routes(ctx: &Context, catalog: Option<&Path>) -> Result<Snapshot> {
+    let snapshot = snapshot(ctx, catalog).await?;
+    if snapshot.gateway.is_some() || catalog.is_some() {
+        return Ok(snapshot);
+    }
+    let hidden = snapshot.services.iter().any(|s| s.name == builtin::gateway());
+    let Some(socket) = ctx.config()?.bridge else {
+        if hidden {
+            bail!("the agents hold no routes, although there is a gateway: they are of an older version; name the bridge's socket, or use --catalog");
+        }
+        return Ok(snapshot);
+    };
+    match async { Bridge::connect(&socket).await?.snapshot().await }.await {
+        Ok(Some(whole)) if whole.revision >= snapshot.revision => Ok(whole),
+        Ok(_) => Ok(snapshot),
+        Err(e) => {
+            remark(&format!("{e}; what the agents hold says nothing of routes"));
+            Ok(snapshot)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod stand;
 
 use std::process::Output;
 
-use stand::{Stand, answering_agent, flow};
+use stand::{Stand, answering_agent, flow, plain_agent};
 use weft_api::agent::v1 as wire;
 
 /// Exit code, then stdout, then stderr; sockets shown by their file name.
@@ -98,6 +98,85 @@ async fn can_decides_on_the_snapshot_in_force() {
     assert!(out.contains("\"revision\": 7"), "{out}");
     let (code, _, err) = weft(&stand, &["can", "shop/stock", "shop/ordrs"]);
     assert_eq!((code, err.as_str()), (2, "weft: no service shop/ordrs in revision 7; did you mean shop/orders?\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_rules_are_shown_as_its_own() {
+    let stand = Stand::new(vec![("a.sock", answering_agent("a", Vec::new()))], None).await;
+    let (code, out, err) = weft(&stand, &["can", "weft/gateway", "shop/orders:web"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "allow  weft/gateway → shop/orders:80/TCP (web)  built-in rule 3, by what is declared at shop.yaml:12, revision 7, owner team-shop\n");
+    let (code, out, _) = weft(&stand, &["get", "policies"]);
+    assert_eq!(code, 0);
+    assert!(out.lines().any(|l| l.starts_with("3     weft/gateway") && l.contains("allow: built in")), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_are_listed_and_people_asked_about() {
+    let stand = Stand::new(vec![("a.sock", answering_agent("a", Vec::new()))], None).await;
+    let (code, out, err) = weft(&stand, &["get", "routes"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "ADDRESS                                  OPEN TO  METHODS  LEADS TO              OWNER      DECLARED AT\nhttps://shop.corp.example:8443/orders/*  sales    GET      shop/orders:80 (web)  team-shop  shop.yaml:12\n"
+    );
+    let (_, out, _) = weft(&stand, &["get", "routes", "-o", "wide"]);
+    assert!(out.lines().next().unwrap().ends_with("RULE") && out.contains("http    /             -              by default  2"), "{out}");
+    let (_, out, _) = weft(&stand, &["get", "routes", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let route = &said[0];
+    assert_eq!(
+        (&route["service"], &route["groups"][0], &route["path_kind"], &route["rule"]),
+        (&"shop/orders".into(), &"sales".into(), &"prefix".into(), &2.into())
+    );
+
+    let url = "https://shop.corp.example:8443/orders/7";
+    let (code, out, err) = weft(&stand, &["can", "user:alice@sales", url]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.starts_with("allow  user:alice@sales → GET https://shop.corp.example:8443/orders/7  group sales (rule 2 at shop.yaml:12), revision 7\n"),
+        "{out}"
+    );
+    // Each differs in one thing.
+    for (args, reason) in [
+        (vec!["can", "user:alice", url], "missing-group"),
+        (vec!["can", "anonymous", url], "sign-in"),
+        (vec!["can", "group:sales", url, "--method", "POST"], "method"),
+        (vec!["can", "group:sales", "https://shop.corp.example/other"], "no-route"),
+        (vec!["can", "group:sales", "https://shp.corp.example/orders"], "no-host"),
+    ] {
+        let (code, out, _) = weft(&stand, &[args.as_slice(), &["-o", "json"]].concat());
+        let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &said[0]["verdict"], &said[0]["reason"], &said[0]["revision"]), (1, &"deny".into(), &reason.into(), &7.into()), "{args:?}");
+    }
+    let (_, _, err) = weft(&stand, &["can", "user:alice", url]);
+    assert_eq!(err, "weft: which groups alice is in only the identity provider knows: name them as user:alice@GROUP,GROUP\n");
+    for (args, said) in [
+        (vec!["can", "user:alice", "shop/orders"], "weft: user:alice is a person"),
+        (vec!["can", "shop/stock", url], "weft: an address https://… is what people"),
+        (vec!["can", "shop/stock", "shop/orders", "--method", "GET"], "weft: --method is of requests"),
+        (vec!["can", "user:alice", url, "--protocol", "TCP"], "weft: --protocol is of connections"),
+        (vec!["can", "user:alice", "http://shop.corp.example/"], "error: invalid value"),
+        (vec!["can", "user:alice", "https://shop.corp.example/a/../b"], "error: invalid value"),
+    ] {
+        let (code, out, err) = weft(&stand, &args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
+        assert!(err.starts_with(said), "{args:?}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_agents_know_no_routes_the_bridge_is_asked() {
+    let url = "https://shop.corp.example/orders";
+    let stand = Stand::new(vec![("a.sock", plain_agent("a"))], Some("bridge.sock")).await;
+    let (code, out, err) = weft(&stand, &["can", "group:sales", url]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let alone = Stand::new(vec![("a.sock", plain_agent("a"))], None).await;
+    for args in [&["can", "group:sales", url][..], &["get", "routes"]] {
+        let (code, out, err) = weft(&alone, args);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.starts_with("weft: the agents hold no routes, although there is a gateway: they are of an older version"), "{err}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,11 @@ fn can_reads_references_and_says_what_is_wrong_with_others() {
     check("can shop/orders ip:[fd00::1]:80", "addr: fd00::1, port: Some(80)");
     check("can orders shop/stock", "invalid value 'orders' for '<SRC>': reference \"orders\" needs a namespace: write NAMESPACE/NAME");
     check("can shop/orders shop/stock:0", "port that is neither a number from 1 to 65535 nor a port name");
-    check("can user:alice shop/stock", "reference kind \"user\" is not known here");
+    check("can user:alice@sales https://shop.example/a --method POST", "source: User { name: \"alice\", groups: [\"sales\"] }");
+    check("can anonymous https://shop.example", "source: Anonymous, destination: Url(WebUrl { host: HostName(\"shop.example\"), port: None, path: \"/\" })");
+    check("can group:sales http://shop.example/", "does not begin with https://");
+    check("can group:sales https://shop.example/ --method get", "no HTTP method in capitals");
+    check("can host:alice shop/stock", "reference kind \"host\" is not known here");
     check("can shop/orders", "required arguments were not provided");
     check("can shop/orders shop/stock --protocol sctp", "neither TCP nor UDP");
 }
@@ -67,6 +71,7 @@ fn global_flags_may_stand_before_and_behind_the_command() {
 fn lists_are_known_in_singular_too() {
     check("get service", "what: Services");
     check("get policies --catalog examples", "what: Policies, catalog: Some(\"examples\")");
+    check("get routes -o wide", "what: Routes");
     check("get pods", "invalid value 'pods' for '<WHAT>'");
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prost::Message;
 use weft_api::{agent::v1 as agent, bridge::v1 as wire};
-use weft_snapshot::{SCHEMA_VERSION, Snapshot};
+use weft_snapshot::{HIGHEST_SCHEMA_VERSION, Snapshot};
 
 use crate::view::{BridgeView, CertView, FlowView, NodeView, ProgramView, Stamp, WorkloadView};
 
@@ -138,8 +138,9 @@ pub fn snapshot_of(envelope: &wire::Envelope) -> Result<Option<Snapshot>, String
     if envelope.payload.is_empty() {
         return Ok(None);
     }
-    if envelope.schema_version != SCHEMA_VERSION {
-        return Err(format!("its schema is version {}, this weft reads {SCHEMA_VERSION}: use the weft of the agent's version", envelope.schema_version));
+    if !weft_snapshot::is_whole(envelope.schema_version) {
+        let theirs = envelope.schema_version;
+        return Err(format!("its schema is version {theirs}, this weft reads up to {HIGHEST_SCHEMA_VERSION}: use the weft of the agent's version"));
     }
     weft_snapshot::decode(&envelope.payload).map(Some).map_err(|e| e.to_string())
 }

@@ -42,7 +42,7 @@ pub(super) async fn token(ctx: &Context, command: TokenCommand) -> Result<Outcom
         view.written_to = Some(path.clone());
     }
     ctx.output.show(&view, |_| view.token.clone().unwrap_or_default())?;
-    if ctx.output.format == output::Format::Table {
+    if ctx.output.format != output::Format::Json {
         say(ctx, &args, expires_at);
     }
     Ok(Outcome::Ok)

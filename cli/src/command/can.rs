@@ -8,6 +8,7 @@ use weft_policy::{Destination, Index, Query};
 use weft_snapshot::Service;
 use weft_types::{PortRef, Protocol, ServiceId, Target};
 
+use super::can_open;
 use crate::{Context, Outcome, args::CanArgs, output, source, suggest::did_you_mean, view::AnswerView};
 
 #[derive(Debug, Error)]
@@ -26,9 +27,25 @@ pub enum CanError {
     UnknownPort { service: String, port: String, ports: String, hint: String },
     #[error("{0} declares no port, so nothing can connect to it")]
     NoPorts(String),
+    #[error("{0} is a person, and people come in through the gateway only: ask about https://HOST/PATH")]
+    Person(String),
+    #[error("an address https://… is what people and API clients ask for: write user:NAME, group:NAME or anonymous before it")]
+    NotAPerson,
+    #[error("{0} is where something leads, not who asks for it: write user:NAME, group:NAME or anonymous before it")]
+    SourceUrl(String),
+    #[error("--protocol is of connections, and {0} is an address for people: leave it out")]
+    Protocol(String),
+    #[error("--method is of requests to https://…, and this asks about a connection: leave it out")]
+    Method,
 }
 
 pub(super) async fn run(ctx: &Context, args: CanArgs) -> Result<Outcome> {
+    if matches!(args.destination, Target::Url(_)) || can_open::is_person(&args.source) {
+        return can_open::run(ctx, args).await;
+    }
+    if args.method.is_some() {
+        return Err(CanError::Method.into());
+    }
     let snapshot = source::snapshot(ctx, args.catalog.as_deref()).await?;
     let index = Index::new(snapshot.into());
     let answers = decide(&index, &args.source, &args.destination, args.protocol)?;
@@ -74,6 +91,8 @@ fn resolve_source(index: &Index, source: &Target) -> Result<ServiceId, CanError>
         Target::Ip { port: Some(port), .. } => Err(CanError::SourcePort(port.to_string())),
         Target::Service { service, port: None } => Ok(find(index, &service.to_string())?.id),
         Target::Node(name) => Err(CanError::Node(name.to_string())),
+        Target::Url(url) => Err(CanError::SourceUrl(url.to_string())),
+        Target::User { .. } | Target::Group(_) | Target::Anonymous => Err(CanError::Person(can_open::named(source))),
         Target::Ip { addr, port: None } => {
             let endpoint = index.snapshot().endpoints.iter().find(|e| e.addresses.contains(addr));
             endpoint.map(|e| e.service).ok_or_else(|| CanError::SourceAddress(addr.to_string()))
@@ -84,6 +103,8 @@ fn resolve_source(index: &Index, source: &Target) -> Result<ServiceId, CanError>
 fn resolve_destination(index: &Index, destination: &Target, protocol: Option<Protocol>) -> Result<Vec<Asked>, CanError> {
     match destination {
         Target::Node(name) => Err(CanError::Node(name.to_string())),
+        Target::Url(_) => Err(CanError::NotAPerson),
+        Target::User { .. } | Target::Group(_) | Target::Anonymous => Err(CanError::Person(can_open::named(destination))),
         Target::Service { service, port } => ports_of(find(index, &service.to_string())?, port.as_ref(), protocol),
         Target::Ip { addr, port: Some(port) } => {
             let protocol = protocol.unwrap_or_default();

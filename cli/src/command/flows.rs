@@ -23,12 +23,13 @@ pub(super) async fn run(ctx: &Context, args: FlowsArgs) -> Result<Outcome> {
     if sockets.is_empty() {
         bail!("flows are recorded by agents, and the configuration names none: set agents = [\"/run/weft/agent.sock\"] or use --agent");
     }
+    let wide = args.wide || ctx.output.style.wide;
     if args.follow {
-        return follow(ctx, sockets, filter, args.wide).await;
+        return follow(ctx, sockets, filter, wide).await;
     }
     let flows = newest_of(recorded(&sockets, &filter).await?, args.last.map(|n| n as usize));
     match ctx.output.format {
-        output::Format::Table => output::print(&output::flows(ctx.output.style, &flows, args.wide))?,
+        output::Format::Table | output::Format::Wide => output::print(&output::flows(ctx.output.style, &flows, wide))?,
         output::Format::Json => flows.iter().try_for_each(|f| output::print(&output::json_line(f)))?,
     }
     Ok(Outcome::Ok)

@@ -7,7 +7,7 @@ use crate::{
     Context, Outcome,
     args::{GetArgs, What},
     output, remark, source,
-    view::{PolicyView, ServiceView, WorkloadView},
+    view::{PolicyView, RouteView, ServiceView, WorkloadView},
 };
 
 pub(super) async fn run(ctx: &Context, args: GetArgs) -> Result<Outcome> {
@@ -22,7 +22,11 @@ pub(super) async fn run(ctx: &Context, args: GetArgs) -> Result<Outcome> {
             let policies = PolicyView::all(&snapshot);
             ctx.output.show(&policies, |style| output::policies(style, &policies))?;
         }
-        What::Workloads | What::Nodes if args.catalog.is_some() => bail!("a catalog knows services and policies only: leave out --catalog"),
+        What::Routes => {
+            let routes = RouteView::all(&source::snapshot_with_routes(ctx, args.catalog.as_deref()).await?);
+            ctx.output.show(&routes, |style| output::routes(style, &routes))?;
+        }
+        What::Workloads | What::Nodes if args.catalog.is_some() => bail!("a catalog knows services, policies and routes only: leave out --catalog"),
         What::Workloads => {
             let nodes = nodes(ctx).await?;
             let workloads: Vec<WorkloadView> = nodes.into_iter().flat_map(|n| n.workloads).collect();

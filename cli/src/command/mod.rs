@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod can;
+pub mod can_open;
 mod certs;
 mod check;
 mod completion;

@@ -48,6 +48,7 @@ fn basis(a: &AnswerView) -> String {
 
 fn because(a: &AnswerView) -> String {
     match (a.rule, &a.rule_declared_at) {
+        (Some(rule), Some(at)) if a.allowed() && a.builtin => format!("built-in rule {rule}, by what is declared at {at}"),
         (Some(rule), Some(at)) if a.allowed() => format!("rule {rule} at {at}"),
         (Some(rule), Some(at)) => format!("{}: {} (rule {rule} at {at})", a.reason, a.explanation),
         _ => format!("{}: {}", a.reason, a.explanation),

@@ -5,6 +5,8 @@ mod flow;
 mod lint;
 mod node;
 mod policy;
+mod request;
+mod route;
 mod status;
 mod table;
 mod why;
@@ -19,6 +21,8 @@ pub use flow::{flow_line, flows};
 pub use lint::lint;
 pub use node::{certs, nodes, workloads};
 pub use policy::{policies, services};
+pub use request::request;
+pub use route::routes;
 pub use status::status;
 pub use table::{Grid, Tone};
 pub use why::why;
@@ -27,6 +31,8 @@ pub use why::why;
 pub enum Format {
     #[default]
     Table,
+    /// A table with more columns, where a command has them.
+    Wide,
     Json,
 }
 
@@ -36,6 +42,8 @@ pub struct Style {
     pub colour: bool,
     /// Columns of the terminal; `None`: as wide as it gets.
     pub width: Option<u16>,
+    /// Columns that most people can do without.
+    pub wide: bool,
 }
 
 impl Style {
@@ -44,7 +52,7 @@ impl Style {
         let tty = io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         let width = comfy_table::Table::new().width().filter(|w| tty && *w >= 40);
-        Self { colour: tty && !plain, width }
+        Self { colour: tty && !plain, width, wide: false }
     }
 
     pub fn paint(self, tone: Tone, text: &str) -> String {
@@ -66,7 +74,7 @@ impl Output {
     /// One document: `table` when people read.
     pub fn show<T: Serialize>(&self, value: &T, table: impl FnOnce(Style) -> String) -> io::Result<()> {
         match self.format {
-            Format::Table => print(&table(self.style)),
+            Format::Table | Format::Wide => print(&table(self.style)),
             Format::Json => print(&json(value)),
         }
     }
@@ -74,7 +82,7 @@ impl Output {
     /// One line of an open-ended list.
     pub fn line<T: Serialize>(&self, value: &T, line: impl FnOnce(Style) -> String) -> String {
         match self.format {
-            Format::Table => line(self.style),
+            Format::Table | Format::Wide => line(self.style),
             Format::Json => json_line(value),
         }
     }

@@ -85,6 +85,7 @@ fn answer() -> AnswerView {
         revision: Some(7),
         rule: Some(3),
         rule_declared_at: Some("shop.yaml:14".into()),
+        builtin: false,
         source: Some(party("orders", "team-orders")),
         destination: Some(party("stock", "team-stock")),
         address: None,
@@ -199,7 +200,7 @@ TIME          VERDICT  FROM         TO                   HOW       NODE  POINT  
 
 #[test]
 fn colours_are_escapes_around_the_same_text_and_only_on_request() {
-    let style = Style { colour: true, width: None };
+    let style = Style { colour: true, ..Style::default() };
     let coloured = flow_line(style, &denied(), false);
     assert!(coloured.contains("\x1b[31mdeny\x1b[0m"), "{coloured:?}");
     let table = flows(style, &[denied()], false);
@@ -278,15 +279,18 @@ shop/orders  application  team-orders  production  100.64.0.2  web 80→8080/TCP
         port: Some(80),
         protocol: Some("TCP".into()),
         needs_l7: false,
+        builtin: false,
         declared_at: "shop.yaml:14".into(),
     };
     let pending = PolicyView { granted: false, rule: None, port: None, protocol: None, ..grant.clone() };
+    let own = PolicyView { rule: Some(4), source: "weft/gateway".into(), builtin: true, ..grant.clone() };
     check(
-        policies(Style::default(), &[grant, pending]),
+        policies(Style::default(), &[grant, pending, own]),
         "
-RULE  SOURCE       DESTINATION  PORT            VERDICT                               DECLARED AT
-3     shop/orders  shop/stock   80/TCP          allow                                 shop.yaml:14
--     shop/orders  shop/stock   every declared  deny: the provider has not consented  shop.yaml:14
+RULE  SOURCE        DESTINATION  PORT            VERDICT                                 DECLARED AT
+3     shop/orders   shop/stock   80/TCP          allow                                   shop.yaml:14
+-     shop/orders   shop/stock   every declared  deny: the provider has not consented    shop.yaml:14
+4     weft/gateway  shop/stock   80/TCP          allow: built in, because it is exposed  shop.yaml:14
 ",
     );
     let cert = CertView {
@@ -319,6 +323,7 @@ fn json_keeps_its_shape() {
   "revision": 7,
   "rule": 3,
   "rule_declared_at": "shop.yaml:14",
+  "builtin": false,
   "source": {
     "service": "shop/orders",
     "identity": "spiffe://corp.example/ns/shop/sa/orders",

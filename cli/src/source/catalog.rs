@@ -81,7 +81,7 @@ pub fn compile_catalog(dir: &Path) -> Result<Snapshot> {
         findings: findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"),
     })?;
     let compiled = compile(&catalog, &mut Fresh::default());
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         revision: OFFLINE,
         mesh: catalog.mesh.name.to_string(),
         trust_domain: catalog.mesh.trust_domain.clone(),
@@ -90,7 +90,9 @@ pub fn compile_catalog(dir: &Path) -> Result<Snapshot> {
         grants: compiled.grants,
         pending: compiled.pending,
         teams: compiled.teams,
-    })
+        gateway: compiled.gateway,
+    };
+    Ok(snapshot.sorted())
 }
 
 /// A directory that cannot be read is an error, not a finding.

@@ -6,6 +6,8 @@ use weft_types::Verdict;
 
 use crate::source::OFFLINE;
 
+const BUILTIN: &str = "a rule of weft's own allows it: the gateway reaches what is exposed, and who vouches for people";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnswerView {
     /// allow, deny
@@ -19,6 +21,8 @@ pub struct AnswerView {
     /// `null`: no rule matched.
     pub rule: Option<u32>,
     pub rule_declared_at: Option<String>,
+    /// The rule is weft's own: it follows from what is exposed.
+    pub builtin: bool,
     pub source: Option<PartyView>,
     pub destination: Option<PartyView>,
     /// What was asked for, when it belongs to no service.
@@ -51,10 +55,14 @@ impl AnswerView {
                 Verdict::Deny => "deny".to_owned(),
             },
             reason: decision.reason.to_string(),
-            explanation: decision.reason.explain().to_owned(),
+            explanation: match decision.builtin {
+                true if decision.verdict == Verdict::Allow => BUILTIN.to_owned(),
+                _ => decision.reason.explain().to_owned(),
+            },
             revision: (decision.revision != OFFLINE).then_some(decision.revision.0),
             rule: (decision.rule.0 != 0).then_some(decision.rule.0),
             rule_declared_at: decision.rule_declared_at,
+            builtin: decision.builtin,
             source: decision.source.map(PartyView::from),
             address: decision.destination.is_none().then_some(address).flatten(),
             destination: decision.destination.map(PartyView::from),

@@ -4,10 +4,14 @@ mod decision;
 mod flow;
 mod node;
 mod policy;
+mod request;
+mod route;
 mod stamp;
 
 pub use decision::{AnswerView, PartyView};
 pub use flow::FlowView;
 pub use node::{BridgeView, CanaryView, CertView, NodeView, ProgramView, ProofView, WorkloadView};
 pub use policy::{PolicyView, PortView, ServiceView};
+pub use request::{PersonView, RequestView};
+pub use route::{CorsView, RouteView, TileView};
 pub use stamp::{Stamp, span};

@@ -42,6 +42,8 @@ pub struct PolicyView {
     pub port: Option<u16>,
     pub protocol: Option<String>,
     pub needs_l7: bool,
+    /// Nobody declared it: it follows from what is exposed.
+    pub builtin: bool,
     pub declared_at: String,
 }
 
@@ -96,6 +98,7 @@ impl PolicyView {
             port: Some(g.port),
             protocol: Some(g.protocol.to_string()),
             needs_l7: g.needs_l7,
+            builtin: snapshot.gateway.as_ref().is_some_and(|gateway| gateway.service == g.source),
             declared_at: g.declared_at.clone(),
         });
         let pending = snapshot.pending.iter().map(|p| Self {
@@ -106,6 +109,7 @@ impl PolicyView {
             port: p.port,
             protocol: None,
             needs_l7: false,
+            builtin: false,
             declared_at: p.declared_at.clone(),
         });
         let mut all: Vec<Self> = grants.chain(pending).collect();

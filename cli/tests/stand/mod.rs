@@ -15,8 +15,8 @@ use weft_api::{
     agent::v1::{self as wire, agent_server},
     bridge::v1::{self as bridge, admin_server},
 };
-use weft_snapshot::{Endpoint, Grant, Port, Service, ServiceKind, Snapshot, Team};
-use weft_types::{Protocol, Revision, RuleId, ServiceId};
+use weft_snapshot::{Access, Branding, Endpoint, Gateway, Grant, Port, PortalEntry, Route, Service, ServiceKind, Snapshot, Team, Upstream};
+use weft_types::{PathPattern, Protocol, Revision, RuleId, ServiceId};
 
 pub struct Stand {
     pub dir: TempDir,
@@ -71,10 +71,21 @@ impl Stand {
 pub struct StandInAgent {
     node: String,
     flows: Vec<wire::Flow>,
+    snapshot: Snapshot,
 }
 
 pub fn answering_agent(node: &str, flows: Vec<wire::Flow>) -> StandInAgent {
-    StandInAgent { node: node.into(), flows }
+    StandInAgent { node: node.into(), flows, snapshot: snapshot() }
+}
+
+/// One that knows of no gateway, as those of before there was one.
+pub fn plain_agent(node: &str) -> StandInAgent {
+    StandInAgent { snapshot: snapshot().without_gateway(), ..answering_agent(node, Vec::new()) }
+}
+
+fn envelope(snapshot: &Snapshot) -> bridge::Envelope {
+    let schema_version = if snapshot.gateway.is_some() { weft_snapshot::GATEWAY_SCHEMA_VERSION } else { weft_snapshot::SCHEMA_VERSION };
+    bridge::Envelope { schema_version, revision: 7, payload: weft_snapshot::encode(snapshot), ..bridge::Envelope::default() }
 }
 
 pub fn flow(id: u64, node: &str, at_ms: i64, verdict: &str) -> wire::Flow {
@@ -129,9 +140,7 @@ impl agent_server::Agent for StandInAgent {
     }
 
     async fn get_snapshot(&self, _: Request<wire::GetSnapshotRequest>) -> Result<Response<wire::GetSnapshotResponse>, Status> {
-        let payload = weft_snapshot::encode(&snapshot());
-        let envelope = bridge::Envelope { schema_version: weft_snapshot::SCHEMA_VERSION, revision: 7, payload, ..bridge::Envelope::default() };
-        Ok(Response::new(wire::GetSnapshotResponse { envelope: prost::Message::encode_to_vec(&envelope) }))
+        Ok(Response::new(wire::GetSnapshotResponse { envelope: prost::Message::encode_to_vec(&envelope(&self.snapshot)) }))
     }
 
     async fn list_workloads(&self, _: Request<wire::ListWorkloadsRequest>) -> Result<Response<wire::ListWorkloadsResponse>, Status> {
@@ -196,11 +205,11 @@ impl admin_server::Admin for StandInBridge {
     }
 
     async fn get_snapshot(&self, _: Request<bridge::GetSnapshotRequest>) -> Result<Response<bridge::Envelope>, Status> {
-        Err(Status::not_found("no revision yet"))
+        Ok(Response::new(envelope(&snapshot())))
     }
 }
 
-/// storefront → orders:web, and a stock that may nothing.
+/// storefront → orders:web, and a stock that may nothing; orders is open to sales.
 fn snapshot() -> Snapshot {
     let service = |id: u32, name: &str, ports: Vec<Port>| Service {
         id: ServiceId(id),
@@ -227,20 +236,45 @@ fn snapshot() -> Snapshot {
         needs_l7: false,
         declared_at: "shop.yaml:9".into(),
     };
+    let route = Route {
+        rule: RuleId(2),
+        service: ServiceId(2),
+        port: 80,
+        upstream: Upstream::Http,
+        host: "shop.corp.example".parse().unwrap(),
+        path: PathPattern::prefix("/orders").unwrap(),
+        rewrite: Some(PathPattern::prefix("/").unwrap()),
+        access: Access::Groups(vec!["sales".into()]),
+        methods: vec!["GET".parse().unwrap()],
+        cors: None,
+        portal: PortalEntry::default(),
+        declared_at: "shop.yaml:12".into(),
+    };
+    let gateway = Gateway {
+        service: ServiceId(4),
+        base_domain: "corp.example".parse().unwrap(),
+        public_port: 8443,
+        branding: Branding::default(),
+        routes: vec![route],
+        providers: Vec::new(),
+        bookmarks: Vec::new(),
+    };
+    let own = Service { name: "weft/gateway".parse().unwrap(), ..service(4, "gateway", Vec::new()) };
+    let own_grant = Grant { rule: RuleId(3), source: ServiceId(4), declared_at: "shop.yaml:12".into(), ..grant.clone() };
     Snapshot {
         revision: Revision(7),
         mesh: "corp".into(),
         trust_domain: "corp.example".parse().unwrap(),
-        services: vec![service(1, "storefront", Vec::new()), service(2, "orders", vec![web]), service(3, "stock", Vec::new())],
+        services: vec![service(1, "storefront", Vec::new()), service(2, "orders", vec![web]), service(3, "stock", Vec::new()), own],
         endpoints: vec![Endpoint {
             service: ServiceId(3),
             node: "a".parse().unwrap(),
             uid: "stock-1".parse().unwrap(),
             addresses: vec!["10.1.0.2".parse().unwrap()],
         }],
-        grants: vec![grant],
+        grants: vec![grant, own_grant],
         pending: Vec::new(),
         teams: vec![Team { name: "team-shop".parse().unwrap(), lead: "alice".into(), contact: "#shop".into(), groups: Vec::new() }],
-        gateway: None,
+        gateway: Some(gateway),
     }
 }
