@@ -15,10 +15,8 @@ mod wire;
 pub use decode::{DecodeError, decode};
 pub use encode::encode;
 pub use envelope::{
-    DELTA_SCHEMA_VERSION, Envelope, GATEWAY_DELTA_SCHEMA_VERSION, GATEWAY_SCHEMA_VERSION, HIGHEST_SCHEMA_VERSION, KeyError, Keyring, OpenError,
-    SCHEMA_VERSION, SigningKey, is_whole,
+    DELTA_SCHEMA_VERSION, Envelope, GATEWAY_DELTA_SCHEMA_VERSION, GATEWAY_SCHEMA_VERSION, HIGHEST_SCHEMA_VERSION, KeyError, Keyring, OpenError, SCHEMA_VERSION,
+    SigningKey, is_whole,
 };
-pub use gateway::{
-    Access, Bookmark, Branding, Claims, Cors, Gateway, IdentityProvider, Logo, LogoKind, PortalEntry, Route, Shown, Upstream, Via,
-};
+pub use gateway::{Access, Bookmark, Branding, Claims, Cors, Gateway, IdentityProvider, Logo, LogoKind, PortalEntry, Route, Shown, Upstream, Via};
 pub use model::{Endpoint, External, Grant, Pending, Port, Service, ServiceKind, Snapshot, Team};

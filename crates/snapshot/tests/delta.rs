@@ -115,7 +115,11 @@ fn a_gateway_comes_changes_and_goes_by_changes() {
     let mut last = fewer.without_gateway();
     last.revision = Revision(4);
     let steps = [plain, whole, fewer, last];
-    let versions = [(GATEWAY_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION), (GATEWAY_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION), (SCHEMA_VERSION, DELTA_SCHEMA_VERSION)];
+    let versions = [
+        (GATEWAY_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION),
+        (GATEWAY_SCHEMA_VERSION, GATEWAY_DELTA_SCHEMA_VERSION),
+        (SCHEMA_VERSION, DELTA_SCHEMA_VERSION),
+    ];
     for (pair, (whole_version, change_version)) in steps.windows(2).zip(versions) {
         let (base, result) = (bench.whole(&pair[0]), bench.whole(&pair[1]));
         let delta = bench.key.sign_delta(&base, &result).unwrap();

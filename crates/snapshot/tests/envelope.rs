@@ -115,7 +115,8 @@ fn the_documented_vector_holds() {
     assert_eq!((opened.revision, opened.trust_domain.as_str()), (Revision(1), "a"));
     let page = include_str!("../../../docs/snapshot.md");
     assert!(page.contains(signature) && page.contains("08011a0161"));
-    let payload = "08011a0161223808011204776566741a076761746577617920013204776566744a1d7370696666653a2f2f612f6e732f776566742f73612f676174657761794a08080112016218bb03";
+    let payload =
+        "08011a0161223808011204776566741a076761746577617920013204776566744a1d7370696666653a2f2f612f6e732f776566742f73612f676174657761794a08080112016218bb03";
     let signature = "5d7ed6c3bd3f84b69e096c4421b35820cfd77e61cd1fe1aa3afd721569b0bbd4d2a28850a5b4af1a3645ba3c18e45675b6af96774d22e5b0b151d9b9d4afc00d";
     let envelope = key.sign(Revision(1), hex(payload));
     assert_eq!((envelope.schema_version, &envelope.signature), (3, &hex(signature)));

@@ -80,32 +80,31 @@ fn check_gateway_refused(change: impl FnOnce(&mut Gateway), expect: &str) {
 
 #[test]
 fn a_gateway_that_contradicts_itself_is_refused() {
-    let check = check_gateway_refused;
-    check(|g| g.service = ServiceId(9), "snapshot gateway corp.example is invalid: no service has its id");
-    check(|g| g.base_domain = format!("{0}.{0}.{0}.{0}", "a".repeat(62)).parse().unwrap(), "snapshot gateway");
-    check(|g| g.branding.accent = "red;}".into(), "snapshot colour red;} is invalid");
-    check(|g| g.branding.logo.as_mut().unwrap().bytes.clear(), "snapshot gateway corp.example is invalid: its logo");
-    check(|g| g.routes[0].rule = RuleId(0), "snapshot route shop.corp.example/hook is invalid: rule 0");
-    check(|g| g.routes[0].service = ServiceId(9), "snapshot route shop.corp.example/hook is invalid: no service has that id and port");
-    check(|g| g.routes[0].port = 81, "snapshot route shop.corp.example/hook is invalid: no service has that id and port");
-    check(|g| g.routes[0].host = "portal.corp.example".parse().unwrap(), "snapshot route portal.corp.example/hook is invalid: host or path");
-    check(|g| g.routes[0].host = "id.corp.example".parse().unwrap(), "snapshot route id.corp.example/hook is invalid: host or path");
-    check(|g| g.routes[0].path = PathPattern::exact("/.weft/x").unwrap(), "snapshot route shop.corp.example/.weft/x is invalid: host or path");
-    check(|g| g.routes[0].rewrite = g.routes[2].rewrite.clone(), "snapshot route shop.corp.example/hook is invalid: only a prefix");
-    check(|g| g.routes[0].access = Access::Groups(vec![]), "snapshot route shop.corp.example/hook is invalid: who may open it");
+    check_gateway_refused(|g| g.service = ServiceId(9), "snapshot gateway corp.example is invalid: no service has its id");
+    check_gateway_refused(|g| g.base_domain = format!("{0}.{0}.{0}.{0}", "a".repeat(62)).parse().unwrap(), "snapshot gateway");
+    check_gateway_refused(|g| g.branding.accent = "red;}".into(), "snapshot colour red;} is invalid");
+    check_gateway_refused(|g| g.branding.logo.as_mut().unwrap().bytes.clear(), "snapshot gateway corp.example is invalid: its logo");
+    check_gateway_refused(|g| g.routes[0].rule = RuleId(0), "snapshot route shop.corp.example/hook is invalid: rule 0");
+    check_gateway_refused(|g| g.routes[0].service = ServiceId(9), "snapshot route shop.corp.example/hook is invalid: no service has that id and port");
+    check_gateway_refused(|g| g.routes[0].port = 81, "snapshot route shop.corp.example/hook is invalid: no service has that id and port");
+    check_gateway_refused(|g| g.routes[0].host = "portal.corp.example".parse().unwrap(), "snapshot route portal.corp.example/hook is invalid: host or path");
+    check_gateway_refused(|g| g.routes[0].host = "id.corp.example".parse().unwrap(), "snapshot route id.corp.example/hook is invalid: host or path");
+    check_gateway_refused(|g| g.routes[0].path = PathPattern::exact("/.weft/x").unwrap(), "snapshot route shop.corp.example/.weft/x is invalid: host or path");
+    check_gateway_refused(|g| g.routes[0].rewrite = g.routes[2].rewrite.clone(), "snapshot route shop.corp.example/hook is invalid: only a prefix");
+    check_gateway_refused(|g| g.routes[0].access = Access::Groups(vec![]), "snapshot route shop.corp.example/hook is invalid: who may open it");
     let twin = PathPattern::exact("/items/{name}").unwrap();
-    check(|g| g.routes.push(route(14, twin, Access::Public)), "snapshot route shop.corp.example/items/{name} is invalid: another route");
+    check_gateway_refused(|g| g.routes.push(route(14, twin, Access::Public)), "snapshot route shop.corp.example/items/{name} is invalid: another route");
     let cors = |origins: &[&str], credentials| {
         let origins = origins.iter().map(|o| (*o).to_owned()).collect();
         move |g: &mut Gateway| g.routes[2].cors = Some(Cors { origins, credentials, ..Cors::default() })
     };
-    check(cors(&["*"], true), "snapshot route shop.corp.example/orders is invalid: its origins");
-    check(cors(&["*", "https://a.example"], false), "snapshot route shop.corp.example/orders is invalid: its origins");
-    check(cors(&[], false), "snapshot route shop.corp.example/orders is invalid: its origins");
-    check(|g| g.providers[0].issuer.clear(), "snapshot identity provider corp is invalid: its name, issuer or client");
-    check(|g| g.providers[0].via = Some(Via { service: ServiceId(9), port: 1 }), "snapshot identity provider corp is invalid: no service");
-    check(|g| g.providers[1].name = "corp".into(), "snapshot identity provider corp is invalid: it is listed twice");
-    check(|g| g.bookmarks[0].url = "javascript:alert(1)".into(), "snapshot bookmark Wiki is invalid: its URL");
+    check_gateway_refused(cors(&["*"], true), "snapshot route shop.corp.example/orders is invalid: its origins");
+    check_gateway_refused(cors(&["*", "https://a.example"], false), "snapshot route shop.corp.example/orders is invalid: its origins");
+    check_gateway_refused(cors(&[], false), "snapshot route shop.corp.example/orders is invalid: its origins");
+    check_gateway_refused(|g| g.providers[0].issuer.clear(), "snapshot identity provider corp is invalid: its name, issuer or client");
+    check_gateway_refused(|g| g.providers[0].via = Some(Via { service: ServiceId(9), port: 1 }), "snapshot identity provider corp is invalid: no service");
+    check_gateway_refused(|g| g.providers[1].name = "corp".into(), "snapshot identity provider corp is invalid: it is listed twice");
+    check_gateway_refused(|g| g.bookmarks[0].url = "javascript:alert(1)".into(), "snapshot bookmark Wiki is invalid: its URL");
 }
 
 #[test]
@@ -129,21 +128,23 @@ fn without_a_gateway_there_is_nothing_of_it() {
 
 #[test]
 fn bounds_of_a_gateway_hold() {
-    let check = check_gateway_refused;
     let many = |n: usize| vec!["g".to_owned(); n];
-    check(|g| g.branding.logo.as_mut().unwrap().bytes = vec![b'a'; limits::LOGO_MAX_BYTES + 1], "snapshot payload has 32769 bytes, at most 32768");
-    check(|g| g.routes[0].access = Access::Groups(many(limits::GROUPS_MAX + 1)), "snapshot has more than 256 groups of one route");
-    check(|g| g.routes[0].methods = vec!["GET".parse().unwrap(); limits::METHODS_MAX + 1], "snapshot has more than 32 methods");
-    check(|g| g.routes[2].cors.as_mut().unwrap().origins = many(limits::ORIGINS_MAX + 1), "snapshot has more than 64 origins");
-    check(|g| g.routes[2].cors.as_mut().unwrap().headers = many(limits::HEADERS_MAX + 1), "snapshot has more than 64 headers");
-    check(|g| g.providers[0].scopes = many(limits::SCOPES_MAX + 1), "snapshot has more than 32 scopes");
-    check(|g| g.providers[0].groups = many(limits::PROVIDER_GROUPS_MAX + 1), "snapshot has more than 1024 groups of one identity provider");
-    check(|g| g.providers[0].claims.groups = vec!["a".parse().unwrap(); limits::CLAIMS_MAX + 1], "snapshot has more than 8 group claims");
-    check(|g| g.bookmarks[0].groups = many(limits::GROUPS_MAX + 1), "snapshot has more than 256 groups of one bookmark");
+    check_gateway_refused(
+        |g| g.branding.logo.as_mut().unwrap().bytes = vec![b'a'; limits::LOGO_MAX_BYTES + 1],
+        "snapshot payload has 32769 bytes, at most 32768",
+    );
+    check_gateway_refused(|g| g.routes[0].access = Access::Groups(many(limits::GROUPS_MAX + 1)), "snapshot has more than 256 groups of one route");
+    check_gateway_refused(|g| g.routes[0].methods = vec!["GET".parse().unwrap(); limits::METHODS_MAX + 1], "snapshot has more than 32 methods");
+    check_gateway_refused(|g| g.routes[2].cors.as_mut().unwrap().origins = many(limits::ORIGINS_MAX + 1), "snapshot has more than 64 origins");
+    check_gateway_refused(|g| g.routes[2].cors.as_mut().unwrap().headers = many(limits::HEADERS_MAX + 1), "snapshot has more than 64 headers");
+    check_gateway_refused(|g| g.providers[0].scopes = many(limits::SCOPES_MAX + 1), "snapshot has more than 32 scopes");
+    check_gateway_refused(|g| g.providers[0].groups = many(limits::PROVIDER_GROUPS_MAX + 1), "snapshot has more than 1024 groups of one identity provider");
+    check_gateway_refused(|g| g.providers[0].claims.groups = vec!["a".parse().unwrap(); limits::CLAIMS_MAX + 1], "snapshot has more than 8 group claims");
+    check_gateway_refused(|g| g.bookmarks[0].groups = many(limits::GROUPS_MAX + 1), "snapshot has more than 256 groups of one bookmark");
     let route = |i: usize| Route { path: PathPattern::exact(&format!("/{i}")).unwrap(), ..with_gateway().gateway.unwrap().routes.remove(0) };
-    check(|g| g.routes = (0..=limits::ROUTES_MAX).map(route).collect(), "snapshot has more than 16384 routes");
-    check(|g| g.providers = vec![g.providers[1].clone(); limits::PROVIDERS_MAX + 1], "snapshot has more than 16 identity providers");
-    check(|g| g.bookmarks = vec![g.bookmarks[0].clone(); limits::BOOKMARKS_MAX + 1], "snapshot has more than 1024 bookmarks");
+    check_gateway_refused(|g| g.routes = (0..=limits::ROUTES_MAX).map(route).collect(), "snapshot has more than 16384 routes");
+    check_gateway_refused(|g| g.providers = vec![g.providers[1].clone(); limits::PROVIDERS_MAX + 1], "snapshot has more than 16 identity providers");
+    check_gateway_refused(|g| g.bookmarks = vec![g.bookmarks[0].clone(); limits::BOOKMARKS_MAX + 1], "snapshot has more than 1024 bookmarks");
     assert_eq!(LogoKind::Svg.media_type(), "image/svg+xml");
 }
 

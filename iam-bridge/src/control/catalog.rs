@@ -149,8 +149,17 @@ fn compile(change: &Change<'_>, catalog: &Catalog, revision: Revision) -> Result
         return Err(CatalogProblem::ServiceRange { range: service_range, services });
     }
     let mesh = &catalog.mesh;
-    let snapshot =
-        Snapshot { revision, mesh: mesh.name.to_string(), trust_domain: mesh.trust_domain.clone(), services, endpoints: vec![], grants, pending, teams, gateway };
+    let snapshot = Snapshot {
+        revision,
+        mesh: mesh.name.to_string(),
+        trust_domain: mesh.trust_domain.clone(),
+        services,
+        endpoints: vec![],
+        grants,
+        pending,
+        teams,
+        gateway,
+    };
     Ok(Plan { snapshot: snapshot.sorted(), service_range })
 }
 

@@ -1,6 +1,6 @@
 //! What changes the snapshot, what does not, and what a restart leaves.
 
-use crate::support::{World, hello, service};
+use crate::support::{Stream, World, hello, service};
 use weft_api::bridge::v1::Hello;
 use weft_policy::{Destination, Index, Query};
 use weft_snapshot::Snapshot;
@@ -158,4 +158,76 @@ async fn a_node_gets_changes_and_a_whole_when_it_cannot_use_one() {
     world.write("stock.yaml", &service("shop/stock", "  dependsOn: [ { service: orders } ]\n"));
     let last = stream.envelope().await;
     assert_eq!((last.base_revision.0, last.revision.0), (0, again.revision.0 + 1));
+}
+
+/// What a node holds, brought forward by whatever envelope comes.
+struct Follower {
+    stream: Stream,
+    keyring: weft_snapshot::Keyring,
+    held: Option<(weft_snapshot::Envelope, weft_snapshot::Snapshot)>,
+}
+
+impl Follower {
+    async fn new(world: &World, name: &str, schema_version: u32) -> Self {
+        let node = world.join(name, &[]).await;
+        let stream = node.stream_with(Hello { schema_version, ..hello() }).await;
+        Self { stream, keyring: node.keyring.clone(), held: None }
+    }
+
+    /// Schema version and snapshot of the first envelope that brings it to at least this revision.
+    async fn until(&mut self, revision: u64) -> (u32, weft_snapshot::Snapshot) {
+        loop {
+            let envelope = self.stream.envelope().await;
+            let held = match self.held.take().filter(|_| envelope.base_revision.0 != 0) {
+                Some((base, snapshot)) => self.keyring.open_delta(&envelope, &base, &snapshot).unwrap(),
+                None => (envelope.clone(), self.keyring.open(&envelope).unwrap()),
+            };
+            let snapshot = held.1.clone();
+            self.held = Some(held);
+            if snapshot.revision.0 >= revision {
+                return (envelope.schema_version, snapshot);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_reads_of_no_gateway_gets_every_revision_without_it() {
+    let world = World::new().await;
+    let more: Vec<_> = (0..20).map(|i| service(&format!("shop/more{i}"), "")).collect();
+    world.write("more.yaml", &more.join("---\n"));
+    world.until("the services are there", |s| s.revision > 1).await;
+    let first = world.status().await.revision;
+    let mut all = vec![Follower::new(&world, "whole", 1).await, Follower::new(&world, "old", 2).await, Follower::new(&world, "new", 4).await];
+    for follower in &mut all {
+        assert_eq!(follower.until(first).await.0, 1, "as before there were gateways");
+    }
+
+    // Something is exposed, is open to others, and is exposed no more: who reads of it, and by what, is told by the versions.
+    let expose = |groups: &str| format!("  expose: [ {{ port: web, access: {{ groups: [ {groups} ] }} }} ]\n");
+    for (text, versions) in [(expose("sales"), [1, 2, 4]), (expose("support"), [1, 2, 4]), (String::new(), [1, 2, 2])] {
+        let before = world.status().await.revision;
+        world.write("stock.yaml", &service("shop/stock", &text));
+        world.until("it is in force", |s| s.revision > before).await;
+        let revision = world.status().await.revision;
+        let mut said = vec![];
+        for follower in &mut all {
+            said.push(follower.until(revision).await);
+        }
+        assert_eq!(said.iter().map(|(version, _)| *version).collect::<Vec<_>>(), versions);
+        let (whole, old, new) = (&said[0].1, &said[1].1, &said[2].1);
+        assert_eq!(whole, old);
+        assert_eq!((old, old.revision.0), (&new.without_gateway(), revision));
+        assert!(old.gateway.is_none() && new.gateway.is_some() != text.is_empty());
+        // What connections are judged by is the same for all.
+        let own = new.grants.iter().filter(|g| new.services.iter().any(|s| s.id == g.source && s.name.to_string() == "weft/gateway"));
+        assert_eq!((old.grants == new.grants, own.count()), (true, if text.is_empty() { 0 } else { 2 }));
+    }
+
+    // One that comes now gets what it reads, and the admin's socket has all.
+    world.write("stock.yaml", &service("shop/stock", &expose("sales")));
+    let revision = world.status().await.revision;
+    world.until("it is in force", |s| s.revision > revision).await;
+    assert_eq!(Follower::new(&world, "late", 2).await.until(revision + 1).await.0, 1);
+    assert_eq!(Follower::new(&world, "late-new", 4).await.until(revision + 1).await.0, 3);
 }

@@ -1,8 +1,8 @@
 //! One snapshot that uses every field.
 
 use weft_snapshot::{
-    Access, Bookmark, Branding, Claims, Cors, Endpoint, External, Gateway, Grant, IdentityProvider, Logo, LogoKind, Pending, Port, PortalEntry, Route,
-    Service, ServiceKind, Shown, Snapshot, Team, Upstream, Via,
+    Access, Bookmark, Branding, Claims, Cors, Endpoint, External, Gateway, Grant, IdentityProvider, Logo, LogoKind, Pending, Port, PortalEntry, Route, Service,
+    ServiceKind, Shown, Snapshot, Team, Upstream, Via,
 };
 use weft_types::{PathPattern, Protocol, Revision, RuleId, ServiceId};
 
