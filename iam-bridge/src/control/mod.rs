@@ -87,6 +87,11 @@ impl Published {
         self.plain.as_ref().filter(|_| !reads_all).unwrap_or(&self.whole)
     }
 
+    /// Whether readers of these two get the same.
+    fn same_line(&self, a: u32, b: u32) -> bool {
+        std::ptr::eq(self.line(a), self.line(b))
+    }
+
     pub(crate) fn envelope(&self) -> &Envelope {
         &self.whole.envelope
     }
@@ -117,6 +122,8 @@ struct Node {
     /// Unix seconds.
     last_seen: i64,
     agent_version: String,
+    /// Highest schema of an envelope that its last agent read; 0: none has come since the bridge started.
+    schema_version: u32,
     acked: Revision,
     /// The last nack.
     error: String,
@@ -227,6 +234,7 @@ impl Node {
             serials: row.serials,
             last_seen: row.last_seen,
             agent_version: String::new(),
+            schema_version: 0,
             acked: Revision(0),
             error: String::new(),
             session: None,

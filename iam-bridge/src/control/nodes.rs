@@ -92,6 +92,7 @@ impl Control {
             serials: serials.clone(),
             last_seen: unix(now),
             agent_version: String::new(),
+            schema_version: 0,
             acked: weft_types::Revision(0),
             error: String::new(),
             session: None,

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 use weft_api::bridge::v1 as wire;
+use weft_snapshot::Snapshot;
 use weft_types::{NodeName, Revision};
 
 use super::{Control, NodePeer, PublishError, Published, RequestError, unix};
@@ -61,6 +62,7 @@ impl Control {
     pub(crate) fn connect(&mut self, peer: &NodePeer, greeting: Greeting, now: SystemTime) -> Result<Session, RequestError> {
         self.authenticate(peer)?;
         self.catch_up(peer, greeting.revision)?;
+        self.let_learn(peer, &greeting)?;
         let id = self.next_session;
         self.next_session += 1;
         let (end, ended) = watch::channel(None);
@@ -81,6 +83,7 @@ impl Control {
             former.end.send_replace(Some(End::Replaced));
         }
         node.agent_version = greeting.agent_version;
+        node.schema_version = greeting.schema_version;
         node.acked = greeting.revision;
         node.last_seen = unix(now);
         self.count_connected();
@@ -90,14 +93,29 @@ impl Control {
 
     /// A node that is ahead of the bridge saw revisions that the bridge forgot: it was restored from a backup. Its next revision must be newer than any.
     fn catch_up(&mut self, peer: &NodePeer, seen: Revision) -> Result<(), PublishError> {
-        let current = self.current();
-        let own = current.snapshot.revision;
+        let own = self.current().snapshot.revision;
         if seen <= own || seen.0 - own.0 > limits::REVISION_LEAP_MAX {
             return Ok(());
         }
         warn!(node = %peer.name, node_revision = %seen, %own, "node is ahead of the bridge: was the database restored from a backup? The revision catches up");
-        let mut snapshot = current.snapshot.clone();
-        snapshot.revision = Revision(seen.0 + 1);
+        self.publish_again(Revision(seen.0 + 1))
+    }
+
+    /// A node whose agent reads of a gateway since now holds this revision without it, and takes none that is not newer.
+    fn let_learn(&mut self, peer: &NodePeer, greeting: &Greeting) -> Result<(), PublishError> {
+        let current = self.current();
+        let before = self.nodes.get(&peer.name).map_or(0, |n| n.schema_version);
+        let learned = before != 0 && !current.same_line(before, greeting.schema_version);
+        if !learned || greeting.revision != current.snapshot.revision {
+            return Ok(());
+        }
+        info!(node = %peer.name, "node reads another kind of snapshot than before: the revision grows, so that it gets one");
+        self.publish_again(Revision(current.snapshot.revision.0 + 1))
+    }
+
+    /// The same snapshot under another number.
+    fn publish_again(&mut self, revision: Revision) -> Result<(), PublishError> {
+        let snapshot = Snapshot { revision, ..self.current().snapshot.clone() };
         let change = self.store.change()?;
         let published = super::publish(&change, &self.signing, None, snapshot, self.plan.service_range)?;
         change.commit()?;

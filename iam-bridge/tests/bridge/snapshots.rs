@@ -231,3 +231,22 @@ async fn a_node_that_reads_of_no_gateway_gets_every_revision_without_it() {
     assert_eq!(Follower::new(&world, "late", 2).await.until(revision + 1).await.0, 1);
     assert_eq!(Follower::new(&world, "late-new", 4).await.until(revision + 1).await.0, 3);
 }
+
+#[tokio::test]
+async fn a_node_that_learns_of_gateways_gets_a_revision_that_is_newer() {
+    let world = World::new().await;
+    world.write("stock.yaml", &service("shop/stock", "  expose: [ { port: web, access: { public: true } } ]\n"));
+    world.until("it is exposed", |s| s.revision > 1).await;
+    let node = world.join("a", &[]).await;
+    let of = |schema_version, revision| Hello { schema_version, revision, ..hello() };
+    let plain = node.stream_with(of(2, 0)).await.snapshot().await;
+    let held = plain.revision.0;
+    assert!(plain.gateway.is_none());
+    // The same agent again: nothing is new.
+    assert_eq!(node.stream_with(of(2, held)).await.snapshot().await.revision.0, held);
+    let learned = node.stream_with(of(4, held)).await.snapshot().await;
+    assert_eq!((learned.revision.0, learned.gateway.is_some()), (held + 1, true));
+    assert_eq!(learned.without_gateway(), Snapshot { revision: learned.revision, ..plain });
+    // It has all now.
+    assert_eq!(node.stream_with(of(4, held + 1)).await.snapshot().await, learned);
+}
