@@ -29,7 +29,7 @@ pub fn policies(style: Style, policies: &[PolicyView]) -> String {
         let verdict = match (p.granted, p.needs_l7) {
             (false, _) => (Tone::Warn, "deny: the provider has not consented"),
             (true, true) => (Tone::Warn, "deny: needs HTTP, which this version cannot judge"),
-            (true, false) if p.builtin => (Tone::Good, "allow: built in, because it is exposed"),
+            (true, false) if p.builtin => (Tone::Good, "allow: built in"),
             (true, false) => (Tone::Good, "allow"),
         };
         let port = match (p.port, &p.protocol) {

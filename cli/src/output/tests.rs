@@ -287,10 +287,10 @@ shop/orders  application  team-orders  production  100.64.0.2  web 80→8080/TCP
     check(
         policies(Style::default(), &[grant, pending, own]),
         "
-RULE  SOURCE        DESTINATION  PORT            VERDICT                                 DECLARED AT
-3     shop/orders   shop/stock   80/TCP          allow                                   shop.yaml:14
--     shop/orders   shop/stock   every declared  deny: the provider has not consented    shop.yaml:14
-4     weft/gateway  shop/stock   80/TCP          allow: built in, because it is exposed  shop.yaml:14
+RULE  SOURCE        DESTINATION  PORT            VERDICT                               DECLARED AT
+3     shop/orders   shop/stock   80/TCP          allow                                 shop.yaml:14
+-     shop/orders   shop/stock   every declared  deny: the provider has not consented  shop.yaml:14
+4     weft/gateway  shop/stock   80/TCP          allow: built in                       shop.yaml:14
 ",
     );
     let cert = CertView {

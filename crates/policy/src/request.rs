@@ -111,15 +111,16 @@ impl Index {
                     _ => "whoever has signed in".to_owned(),
                 };
                 decision.nearest_miss = Some(format!("the exposure at {} is open to {whom}", route.declared_at));
-                decision.change = Some("sign in".to_owned());
+                decision.change = Some(format!("sign in{}", other_method(route, request.method)));
             }
             Admission::MissingGroup { any_of } => {
                 decision.missing = any_of.to_vec();
                 decision.ask = self.contacts(&service.owner, any_of);
                 let (name, groups) = described(request.who);
                 decision.nearest_miss = Some(format!("{name} is in {groups}; the exposure at {} is open to {}", route.declared_at, any(any_of)));
-                decision.change = Some(format!("put {name} into {}{}", any(any_of), self.whom_to_ask(&decision.ask)));
-                decision.patch = patch::groups(service, route, any_of, request.who);
+                let (whom, method) = (self.whom_to_ask(&decision.ask), other_method(route, request.method));
+                decision.change = Some(format!("put {name} into {}{whom}{method}", any(any_of)));
+                decision.patch = route.admits_method(request.method).then(|| patch::groups(service, route, any_of, request.who)).flatten();
             }
             Admission::Method { allowed } => {
                 decision.methods = allowed.iter().map(ToString::to_string).collect();
@@ -209,6 +210,14 @@ impl Index {
         }
         if words.is_empty() { String::new() } else { format!(" (ask {})", words.join(" or ")) }
     }
+}
+
+/// What else stands in the way of who is not let in.
+fn other_method(route: &Route, method: &str) -> String {
+    if route.admits_method(method) {
+        return String::new();
+    }
+    format!(", and ask with {} instead of {method}", list(route.methods.iter(), ToString::to_string))
 }
 
 fn in_words(c: &Contact) -> String {

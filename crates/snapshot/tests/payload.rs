@@ -127,7 +127,7 @@ fn without_a_gateway_there_is_nothing_of_it() {
 }
 
 #[test]
-fn bounds_of_a_gateway_hold() {
+fn bounds_of_a_gateway_and_of_whom_it_believes_hold() {
     let many = |n: usize| vec!["g".to_owned(); n];
     check_gateway_refused(
         |g| g.branding.logo.as_mut().unwrap().bytes = vec![b'a'; limits::LOGO_MAX_BYTES + 1],
@@ -146,6 +146,10 @@ fn bounds_of_a_gateway_hold() {
     check_gateway_refused(|g| g.providers = vec![g.providers[1].clone(); limits::PROVIDERS_MAX + 1], "snapshot has more than 16 identity providers");
     check_gateway_refused(|g| g.bookmarks = vec![g.bookmarks[0].clone(); limits::BOOKMARKS_MAX + 1], "snapshot has more than 1024 bookmarks");
     assert_eq!(LogoKind::Svg.media_type(), "image/svg+xml");
+    let mut provider = with_gateway().gateway.unwrap().providers.remove(0);
+    assert!(provider.vouches_for("sales") && !provider.vouches_for("Sales") && !provider.vouches_for("ops"));
+    provider.groups.clear();
+    assert!(provider.vouches_for("ops"));
 }
 
 #[test]

@@ -56,6 +56,12 @@ fn methods_are_asked_of_whoever_may_come_in() {
     check("-", "get", shop, "/", Method);
     check("-", "POST", "api.corp.example", "/v1", SignIn);
     check("x", "POST", "api.corp.example", "/v1", MissingGroup);
+    // What is said to let them in would.
+    let index = self::shop();
+    let change = |who, method| index.decide_request(&Request { who, method, host: "api.corp.example", path: "/v1" }).change.unwrap();
+    assert_eq!(change(Who::Anonymous, "POST"), "sign in, and ask with PUT instead of POST");
+    assert_eq!(change(Who::Anonymous, "PUT"), "sign in");
+    assert_eq!(change(Who::Person { name: "bob", groups: &[] }, "POST"), "put bob into ops, all (ask team-a: #a, ada), and ask with PUT instead of POST");
 }
 
 #[test]

@@ -218,6 +218,13 @@ pub struct IdentityProvider {
     pub declared_at: String,
 }
 
+impl IdentityProvider {
+    /// Whether the provider is believed about this group; one that it is not believed about counts as if it had not been said.
+    pub fn vouches_for(&self, group: &str) -> bool {
+        self.groups.is_empty() || self.groups.iter().any(|g| g == group)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Via {
     pub service: ServiceId,
