@@ -152,6 +152,10 @@ impl Index {
     fn no_route(&self, gateway: &Gateway, request: &Request<'_>) -> RequestDecision {
         let here = gateway.routes.iter().filter(|r| r.host.as_str() == request.host);
         let paths = list(here, |r| r.path.to_string());
+        if !paths.is_empty() && request.path.contains(';') {
+            let miss = format!("{} exposes {paths}; what stands behind a ; some applications leave out, and may then lead elsewhere", request.host);
+            return self.without_route(AccessReason::NoRoute, Some(miss));
+        }
         if !paths.is_empty() {
             return self.without_route(AccessReason::NoRoute, Some(format!("{} exposes {paths}", request.host)));
         }

@@ -53,14 +53,15 @@ impl Routes {
         all
     }
 
-    /// `None` also for a path that is not in normal form, or the gateway's own: no application ever gets to see one.
+    /// `None` also for a path that is not in normal form, or the gateway's own: no application ever gets to see one. Nor does it see one that it could
+    /// read as another route's, by leaving out parameters (`/admin;x`).
     pub(crate) fn find(&self, host: &str, path: &str) -> Option<usize> {
         let host = self.by_host.get(host)?;
-        if url_path::check_normal(path).is_err() || url_path::is_own(path) {
-            return None;
+        let found = host.find(path)?;
+        match url_path::without_parameters(path) {
+            Some(other) => Some(found).filter(|_| host.find(&other) == Some(found)),
+            None => Some(found),
         }
-        let exact = host.exact.get(path).copied();
-        exact.or_else(|| host.templates.find(path.strip_prefix('/'))).or_else(|| host.longest_prefix(path))
     }
 
     /// Every host that something is exposed at, in no order.
@@ -70,6 +71,14 @@ impl Routes {
 }
 
 impl Host {
+    fn find(&self, path: &str) -> Option<usize> {
+        if url_path::check_normal(path).is_err() || url_path::is_own(path) {
+            return None;
+        }
+        let exact = self.exact.get(path).copied();
+        exact.or_else(|| self.templates.find(path.strip_prefix('/'))).or_else(|| self.longest_prefix(path))
+    }
+
     fn longest_prefix(&self, path: &str) -> Option<usize> {
         let borders = path.bytes().enumerate().rev().filter(|(_, byte)| *byte == b'/').map(|(i, _)| i);
         let mut candidates = [path.len()].into_iter().chain(borders).filter(|end| *end <= self.prefix_max_bytes);

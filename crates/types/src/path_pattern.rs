@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::url_path::{PathError, check_normal, is_unreserved, within};
+use crate::url_path::{PathError, check_normal, within};
 
 /// Longest pattern, in bytes.
 pub const PATTERN_MAX_BYTES: usize = 1_024;
@@ -170,16 +170,7 @@ fn check_pattern(plain: &str, text: &str) -> Result<(), PathError> {
     if text.len() > PATTERN_MAX_BYTES {
         return Err(PathError::TooLong);
     }
-    check_normal(plain)?;
-    match plain.bytes().find(|b| !may_stand_in_pattern(*b)) {
-        Some(byte) => Err(PathError::Character(text.to_owned(), byte.into())),
-        None => Ok(()),
-    }
-}
-
-/// RFC 3986 §3.3, `pchar`, and the slash; of an escape any part.
-fn may_stand_in_pattern(byte: u8) -> bool {
-    is_unreserved(byte) || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'%' | b'/')
+    check_normal(plain)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub enum PathError {
     Escape(String),
     #[error("path {0:?} writes {1:?} as %-escape, where it must stand as it is")]
     Needless(String, char),
-    #[error("path {0:?} holds an escaped slash, backslash or zero byte, which applications read differently")]
+    #[error("path {0:?} holds an escaped slash, backslash or control character, which applications read differently")]
     Hidden(String),
     #[error("path {0:?} has a . or .. segment")]
     Dots(String),
@@ -44,13 +44,14 @@ pub fn check_normal(path: &str) -> Result<(), PathError> {
         match byte {
             b'%' => match escaped(bytes.next(), bytes.next()) {
                 None => return Err(PathError::Escape(whole())),
-                Some(0 | b'/' | b'\\') => return Err(PathError::Hidden(whole())),
+                Some(0..=0x1f | 0x7f | b'/' | b'\\') => return Err(PathError::Hidden(whole())),
                 Some(plain) if is_unreserved(plain) => return Err(PathError::Needless(whole(), plain.into())),
                 Some(_) => {}
             },
-            b'\\' | b'?' | b'#' => return Err(PathError::Character(whole(), byte.into())),
-            0x21..=0x7e => {}
-            _ => return Err(PathError::Character(whole(), rest.chars().find(|c| !('\x21'..='\x7e').contains(c)).unwrap_or('\u{fffd}'))),
+            b'/' => {}
+            _ if is_segment(byte) => {}
+            0..=0x7f => return Err(PathError::Character(whole(), byte.into())),
+            _ => return Err(PathError::Character(whole(), rest.chars().find(|c| !c.is_ascii()).unwrap_or('\u{fffd}'))),
         }
     }
     let mut segments = rest.split('/').peekable();
@@ -79,8 +80,19 @@ fn escaped(high: Option<u8>, low: Option<u8>) -> Option<u8> {
 }
 
 /// RFC 3986 §2.3.
-pub(crate) fn is_unreserved(byte: u8) -> bool {
+fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986 §3.3, `pchar` but for escapes.
+fn is_segment(byte: u8) -> bool {
+    is_unreserved(byte) || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
+}
+
+/// The path as an application reads it that leaves out what stands behind a `;` in a segment, as servlet containers do. `None`: it reads the same.
+pub fn without_parameters(path: &str) -> Option<String> {
+    let name = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
+    path.contains(';').then(|| path.split('/').map(name).collect::<Vec<_>>().join("/"))
 }
 
 /// `path` is `prefix`, or continues behind a slash. `prefix` has no slash at its end, but may be empty.
@@ -94,7 +106,7 @@ mod tests {
 
     #[test]
     fn only_one_form_of_a_path_is_normal() {
-        for good in ["/", "/a", "/a/", "/a/b.c/..d/...", "/caf%C3%A9", "/a%20b", "/a;v=1/@x:y", "/%25", "/[a]|b"] {
+        for good in ["/", "/a", "/a/", "/a/b.c/..d/...", "/caf%C3%A9", "/a%20b", "/a;v=1/@x:y", "/%25", "/%5Ba%5D%7C"] {
             assert_eq!(check_normal(good), Ok(()), "{good}");
         }
         for bad in [
@@ -127,10 +139,23 @@ mod tests {
             "/a#b",
             "/é",
             "/a\u{7f}",
+            "/%0A",
+            "/%7F",
+            "/[a]",
+            "/a|b",
+            "/{a}",
+            "/a^b",
             "/a\r\nb",
             "https://a/b",
         ] {
             assert!(check_normal(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_left_out_of_every_segment() {
+        for (path, expect) in [("/a", None), ("/a;x", Some("/a")), ("/a;x=1;y/b;z/", Some("/a/b/")), ("/;x", Some("/")), ("/..;/a", Some("/../a"))] {
+            assert_eq!(without_parameters(path).as_deref(), expect, "{path}");
         }
     }
 

@@ -77,6 +77,19 @@ fn what_nobody_exposed_is_nobodys() {
     }
 }
 
+/// Whichever way an application reads a path with parameters, it is the same rule that let it in.
+#[test]
+fn parameters_of_a_path_lead_nowhere_else() {
+    use AccessReason::{Group, MissingGroup, NoRoute, Public};
+    let shop = "shop.corp.example";
+    check("-", "GET", shop, "/a;x=1/b", Public);
+    check("sales", "GET", shop, "/orders/7;x", Group);
+    check("", "GET", shop, "/orders/7;x", MissingGroup);
+    for path in ["/orders;x", "/orders;/7", "/my;", "/orders/all;x", "/.weft;x", "/a/..;/orders", "/;/orders"] {
+        check("sales", "GET", shop, path, NoRoute);
+    }
+}
+
 #[test]
 fn the_gateway_keeps_its_own() {
     use AccessReason::{OwnPage, SignIn};
