@@ -93,6 +93,8 @@ pub struct IdentityProvider {
     pub claims: Claims,
     /// Groups that are taken from it; empty: all.
     pub groups: Vec<String>,
+    /// Audiences of bearer tokens that API clients may send; empty: none are taken.
+    pub api_audiences: Vec<String>,
     pub at: Position,
 }
 

@@ -48,6 +48,8 @@ pub const PROVIDERS_MAX: usize = 16;
 pub const PROVIDER_GROUPS_MAX: usize = 1_024;
 /// Scopes asked of one identity provider.
 pub const SCOPES_MAX: usize = 32;
+/// Audiences of bearer tokens that are taken from one identity provider.
+pub const AUDIENCES_MAX: usize = 16;
 /// Claims that hold groups, of one identity provider.
 pub const CLAIMS_MAX: usize = 8;
 /// Bookmarks of the portal.

@@ -107,6 +107,7 @@ pub(crate) struct IdentityProvider {
     pub(crate) scopes: Option<Vec<Text>>,
     pub(crate) claims: Option<Claims>,
     pub(crate) groups: Option<Vec<Text>>,
+    pub(crate) api_audiences: Option<Vec<Text>>,
     pub(crate) via: Option<Spanned<Via>>,
 }
 

@@ -90,6 +90,7 @@ fn local(gateway: &mut Gateway, via: Via, at: &str) {
             scopes: vec![],
             claims: Claims::default(),
             groups: vec![],
+            api_audiences: vec![],
             via: None,
             declared_at: at.to_owned(),
         });
@@ -187,6 +188,7 @@ fn provider(p: &weft_catalog::IdentityProvider, via: Option<Via>) -> IdentityPro
         scopes: client.map(|c| c.scopes.clone()).unwrap_or_default(),
         claims: Claims { groups: p.claims.groups.clone(), username: p.claims.username.clone(), email: p.claims.email.clone(), name: p.claims.name.clone() },
         groups: p.groups.clone(),
+        api_audiences: p.api_audiences.clone(),
         via,
         declared_at: p.at.to_string(),
     }

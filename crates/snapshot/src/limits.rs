@@ -32,6 +32,8 @@ pub const ORIGINS_MAX: usize = 64;
 pub const HEADERS_MAX: usize = 64;
 /// Scopes asked of one identity provider.
 pub const SCOPES_MAX: usize = 32;
+/// Audiences of bearer tokens that are taken from one identity provider.
+pub const AUDIENCES_MAX: usize = 16;
 /// Claims that hold groups, of one identity provider.
 pub const CLAIMS_MAX: usize = 8;
 /// The portal's logo, in bytes.

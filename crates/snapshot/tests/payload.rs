@@ -137,6 +137,7 @@ fn bounds_of_a_gateway_and_of_whom_it_believes_hold() {
     check_gateway_refused(|g| g.routes[0].methods = vec!["GET".parse().unwrap(); limits::METHODS_MAX + 1], "snapshot has more than 32 methods");
     check_gateway_refused(|g| g.routes[2].cors.as_mut().unwrap().origins = many(limits::ORIGINS_MAX + 1), "snapshot has more than 64 origins");
     check_gateway_refused(|g| g.routes[2].cors.as_mut().unwrap().headers = many(limits::HEADERS_MAX + 1), "snapshot has more than 64 headers");
+    check_gateway_refused(|g| g.providers[0].api_audiences = many(limits::AUDIENCES_MAX + 1), "snapshot has more than 16 audiences");
     check_gateway_refused(|g| g.providers[0].scopes = many(limits::SCOPES_MAX + 1), "snapshot has more than 32 scopes");
     check_gateway_refused(|g| g.providers[0].groups = many(limits::PROVIDER_GROUPS_MAX + 1), "snapshot has more than 1024 groups of one identity provider");
     check_gateway_refused(|g| g.providers[0].claims.groups = vec!["a".parse().unwrap(); limits::CLAIMS_MAX + 1], "snapshot has more than 8 group claims");

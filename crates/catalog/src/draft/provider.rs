@@ -37,6 +37,8 @@ pub(super) fn provider(read: &mut Reader<'_, '_>, entry: Spanned<raw::IdentityPr
     let claims = claims(read, p.claims.take().unwrap_or_default(), &at);
     let list = read.list("groups", p.groups.take(), limits::PROVIDER_GROUPS_MAX, &at);
     let groups: Vec<String> = list.into_iter().filter_map(|g| read.text(Some(g))).collect();
+    let list = read.list("apiAudiences", p.api_audiences.take(), limits::AUDIENCES_MAX, &at);
+    let api_audiences: Vec<String> = list.into_iter().filter_map(|a| read.text(Some(a))).collect();
     let client = if p.builtin == Some(true) {
         only_a_client_has(read, &p, &at);
         None
@@ -47,7 +49,7 @@ pub(super) fn provider(read: &mut Reader<'_, '_>, entry: Spanned<raw::IdentityPr
     read.broken |= before;
     let name = name.filter(|_| fine)?;
     let title = title.unwrap_or_else(|| name.to_string());
-    Some(Provider { declared: IdentityProvider { name, title, client, claims, groups, at }, name_at, via_at })
+    Some(Provider { declared: IdentityProvider { name, title, client, claims, groups, api_audiences, at }, name_at, via_at })
 }
 
 /// The local provider's client is the bridge's own affair.

@@ -156,13 +156,16 @@ fn who_vouches_for_people_is_the_local_provider_or_those_that_are_named() {
     assert_eq!((g.providers.len(), p.builtin, p.issuer.as_str(), p.via.as_ref().unwrap().port), (1, true, "https://id.corp.example:8443", 80));
     assert_eq!((g.portal_host().unwrap().as_str(), g.origin(&g.base_domain)), ("portal.corp.example", "https://corp.example:8443".to_owned()));
 
-    let keycloak = "  identityProviders:\n    - name: corp\n      issuer: https://login.example/realms/corp\n      clientId: weft\n      clientSecretFile: /etc/weft/secret\n      claims: { groups: [ realm_access.roles, groups ] }\n      via: { service: iam/keycloak }\n";
+    let keycloak = "  identityProviders:\n    - name: corp\n      issuer: https://login.example/realms/corp\n      clientId: weft\n      clientSecretFile: /etc/weft/secret\n      claims: { groups: [ realm_access.roles, groups ] }\n      apiAudiences: [ shop-api ]\n      via: { service: iam/keycloak }\n";
     let iam = application("iam/keycloak", "  ports: [ { name: web, port: 8080 } ]\n");
     let c = compiled(&[mesh(keycloak), teams(), open, iam]);
     assert_eq!(grants(&c), ["weft/gateway iam/keycloak 8080", "weft/gateway shop/orders 80"]);
     let p = &c.gateway.as_ref().unwrap().providers[0];
     assert_eq!((p.builtin, p.client_id.as_str(), p.client_secret_file.as_str(), p.via.as_ref().unwrap().port), (false, "weft", "/etc/weft/secret", 8080));
     assert_eq!(p.claims, Claims { groups: vec!["realm_access.roles".parse().unwrap(), "groups".parse().unwrap()], ..Claims::default() });
-    assert_eq!(p.scopes, ["openid", "profile", "email"]);
+    assert_eq!(
+        (p.scopes.as_slice(), p.api_audiences.as_slice()),
+        (&["openid".to_owned(), "profile".to_owned(), "email".to_owned()][..], &["shop-api".to_owned()][..])
+    );
     assert!(c.services.iter().all(|s| s.name.to_string() != "weft/iam-bridge"));
 }

@@ -144,6 +144,7 @@ pub(crate) fn provider(w: wire::IdentityProvider) -> Result<IdentityProvider, De
         client_secret_file: text(what, &w.client_secret_file)?,
         scopes: texts(what, "scopes of one identity provider", limits::SCOPES_MAX, w.scopes)?,
         groups: texts(what, "groups of one identity provider", limits::PROVIDER_GROUPS_MAX, w.groups)?,
+        api_audiences: texts(what, "audiences of one identity provider", limits::AUDIENCES_MAX, w.api_audiences)?,
         via,
         declared_at: text(what, &w.declared_at)?,
     })

@@ -82,6 +82,7 @@ pub(crate) fn provider(p: &IdentityProvider) -> wire::IdentityProvider {
         email_claim: p.claims.email.to_string(),
         name_claim: p.claims.name.to_string(),
         groups: p.groups.clone(),
+        api_audiences: p.api_audiences.clone(),
         via_service: p.via.as_ref().map_or(0, |v| v.service.0),
         via_port: p.via.as_ref().map_or(0, |v| v.port.into()),
         declared_at: p.declared_at.clone(),

@@ -213,6 +213,8 @@ pub struct IdentityProvider {
     pub claims: Claims,
     /// Groups that are taken from it, when they are named; others that it says are as if it had not. Empty: all.
     pub groups: Vec<String>,
+    /// Audiences of bearer tokens that API clients may send; empty: none of its tokens are taken.
+    pub api_audiences: Vec<String>,
     /// Where the gateway reaches it in the mesh; `None`: by the issuer's own address.
     pub via: Option<Via>,
     pub declared_at: String,

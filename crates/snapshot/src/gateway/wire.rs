@@ -115,6 +115,8 @@ pub(crate) struct IdentityProvider {
     pub(crate) via_port: u32,
     #[prost(string, tag = "15")]
     pub(crate) declared_at: String,
+    #[prost(string, repeated, tag = "16")]
+    pub(crate) api_audiences: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -118,6 +118,7 @@ fn gateway() -> Gateway {
         scopes: groups(&["openid", "email"]),
         claims: Claims { groups: vec![claim("realm_access.roles"), claim("/https:~1~1corp.example~1groups")], ..Claims::default() },
         groups: groups(&["sales"]),
+        api_audiences: groups(&["api"]),
         via: Some(Via { service: ServiceId(2), port: 80 }),
         declared_at: "mesh.yaml:9".to_owned(),
     };
