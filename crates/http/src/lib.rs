@@ -11,20 +11,32 @@
 //!
 //! Deliberately absent: TLS, routes, access rules, caches, and any way to read a body into memory.
 
+mod body;
+mod drain;
 mod error;
 mod fields;
 mod framing;
 mod host;
 mod limits;
+mod pace;
 mod path;
 mod refusal;
+mod request;
+mod server;
+mod upgrade;
 mod vet;
+mod watch;
 
+pub use body::Body;
+pub use drain::{Drain, Drained};
 pub use error::{Error, Fault, Retry, Side};
 pub use host::{Host, HostError};
 pub use limits::{HOST_MAX_BYTES, Limits, Pace, PoolLimits};
 pub use path::{Path, PathError};
 pub use refusal::Refusal;
+pub use request::Request;
+pub use server::{Handler, Server, plain};
+pub use upgrade::Upgrade;
 pub use vet::{Vetted, vet};
 
 /// Which HTTP is spoken on a connection. ALPN or configuration says it, never the first bytes.

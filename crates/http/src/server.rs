@@ -1,0 +1,311 @@
+//! One accepted connection, from its first byte to its end.
+//!
+//! The protocol is said by the caller (ALPN has decided it), never guessed from bytes. hyper reads and writes; this module says what comes in, how
+//! long anything may take, and how it ends. Deliberately absent: accepting, TLS, routes.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, Response, header};
+use http_body::Body as _;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Wire,
+    body::{Body, Bounded},
+    drain::Drain,
+    error::{Error, Fault, Side},
+    limits::{LINGER_MAX_BYTES, LINGER_WAIT, Limits, PENDING_RESETS_MAX, PING_INTERVAL, PING_WAIT, PROVOKED_RESETS_MAX, SEND_BUFFER_BYTES},
+    refusal::Refusal,
+    request::Request,
+    upgrade::Upgrade,
+    vet::vet,
+    watch::{Pulse, Watch},
+};
+
+/// What answers the requests of one connection.
+pub trait Handler: Send + Sync + 'static {
+    fn handle(&self, request: Request) -> impl Future<Output = Response<Body>> + Send;
+
+    /// What is answered to a request that did not come in.
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        plain(refusal.status(), refusal.sentence())
+    }
+}
+
+/// A short answer in words.
+pub fn plain(status: http::StatusCode, sentence: &str) -> Response<Body> {
+    let mut response = Response::new(Body::full(format!("{sentence}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Serves connections within the same limits, until the same end.
+#[derive(Clone, Debug)]
+pub struct Server {
+    limits: Arc<Limits>,
+    drain: Drain,
+}
+
+impl Server {
+    pub fn new(limits: Limits, drain: Drain) -> Self {
+        Self { limits: Arc::new(limits), drain }
+    }
+
+    /// Serves one connection to its end. An upgraded connection lives on after it, and a drain waits for that too.
+    ///
+    /// # Errors
+    ///
+    /// Says why the connection did not end in order; nobody needs to be told, but it is worth a line in a log.
+    pub async fn serve<I>(&self, io: I, wire: Wire, handler: impl Handler) -> Result<(), Error>
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let _place = self.drain.place();
+        let pulse = Pulse::new();
+        let io = TokioIo::new(Watch::new(io, Arc::clone(&pulse), wire == Wire::Http1));
+        let service = Service(Arc::new(Connection {
+            handler,
+            limits: Arc::clone(&self.limits),
+            drain: self.drain.clone(),
+            pulse: Arc::clone(&pulse),
+            wire,
+            requests: AtomicU64::new(0),
+        }));
+        let goodbye = if wire == Wire::Http1 { LINGER_WAIT } else { PING_WAIT };
+        let vigil = Vigil { pulse: &pulse, limits: &self.limits, goodbye, begun: self.drain.begun_token(), ended: self.drain.ended_token() };
+        match wire {
+            Wire::Http1 => {
+                let mut connection = http1_builder(&self.limits).serve_connection(io, service).with_upgrades();
+                let result = vigil.keep(Pin::new(&mut connection), |connection| connection.graceful_shutdown()).await;
+                if let (false, Some(parts)) = (is_cut(&result), connection.into_parts()) {
+                    linger(parts.io.into_inner(), &self.drain).await;
+                }
+                result
+            }
+            Wire::Http2 => {
+                let connection = http2_builder(&self.limits).serve_connection(io, service);
+                tokio::pin!(connection);
+                vigil.keep(connection, |connection| connection.graceful_shutdown()).await
+            }
+        }
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // One time for idle and slow heads would be wrong for one of them: the vigil keeps both.
+        .header_read_timeout(None)
+        .max_headers(limits.header_count)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(8192) + 8192);
+    builder
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    // RFC 9113 section 6.5.2 counts 32 bytes more for each field.
+    let list_bytes = limits.header_bytes + limits.header_count * 32;
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(list_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(PROVOKED_RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_WAIT)
+        .enable_connect_protocol();
+    builder
+}
+
+fn is_cut(result: &Result<(), Error>) -> bool {
+    matches!(result, Err(error) if matches!(error.fault(), Fault::Timeout | Fault::Ended))
+}
+
+/// Whoever closes with bytes unread resets the connection, and the reset may overtake the answer. So what the client still sends is read away for
+/// a moment (RFC 9112 section 9.6).
+async fn linger(mut io: impl AsyncRead + Unpin, drain: &Drain) {
+    let away = async {
+        let mut buffer = [0; 4096];
+        let mut left = LINGER_MAX_BYTES;
+        while let Ok(read @ 1..) = io.read(&mut buffer).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        _ = timeout(LINGER_WAIT, away) => {}
+        () = drain.ended() => {}
+    }
+}
+
+/// Watches over the times of one connection.
+struct Vigil<'a> {
+    pulse: &'a Arc<Pulse>,
+    limits: &'a Limits,
+    /// For the end that was asked for to come, once nothing is being served.
+    goodbye: Duration,
+    begun: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// What is to be done at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judgement {
+    /// Nothing before this moment.
+    Wait(Instant),
+    /// End in order.
+    Finish,
+    /// End at once.
+    Cut(Fault),
+}
+
+impl Vigil<'_> {
+    async fn keep<C>(&self, mut connection: Pin<&mut C>, finish: impl Fn(Pin<&mut C>)) -> Result<(), Error>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut finishing: Option<Instant> = None;
+        let timer = sleep_until(Instant::now() + self.limits.idle);
+        tokio::pin!(timer);
+        loop {
+            tokio::select! {
+                biased;
+                result = connection.as_mut() => return result.map_err(|error| Error::of_hyper(Side::Downstream, error)),
+                () = self.ended.cancelled() => return Err(Error::downstream(Fault::Ended)),
+                () = self.begun.cancelled(), if finishing.is_none() => {
+                    finishing = Some(Instant::now());
+                    finish(connection.as_mut());
+                }
+                () = self.pulse.news.notified() => {}
+                () = &mut timer => {}
+            }
+            let now = Instant::now();
+            match self.judge(now, finishing) {
+                Judgement::Wait(until) => timer.as_mut().reset(until),
+                Judgement::Finish => {
+                    finishing = Some(now);
+                    finish(connection.as_mut());
+                    timer.as_mut().reset(now + self.goodbye);
+                }
+                Judgement::Cut(fault) => return Err(Error::downstream(fault)),
+            }
+        }
+    }
+
+    fn judge(&self, now: Instant, finishing: Option<Instant>) -> Judgement {
+        if self.pulse.resets() > self.limits.resets {
+            return Judgement::Cut(Fault::Reset);
+        }
+        let idle = self.pulse.idle_since();
+        let mut next = now + self.limits.idle;
+        let mut due = |since: Option<Instant>, wait: Duration| {
+            let until = since.map(|since| since + wait);
+            next = until.map_or(next, |until| next.min(until.max(now)));
+            until.is_some_and(|until| until <= now)
+        };
+        // A head that has begun behind a request that is still served has its time from the end of that one.
+        let head = idle.and_then(|idle| self.pulse.head_since().map(|since| since.max(idle)));
+        if due(head, self.limits.header_wait) || due(self.pulse.stalled_since(), self.limits.write_wait) {
+            return Judgement::Cut(Fault::Timeout);
+        }
+        match finishing {
+            // HTTP/2 says goodbye in two steps, and a peer that is gone never takes the second; HTTP/1 may have half a head that never ends.
+            Some(since) => {
+                if due(idle.map(|idle| idle.max(since)), self.goodbye) {
+                    return Judgement::Cut(Fault::Timeout);
+                }
+            }
+            None => {
+                if due(idle, self.limits.idle) {
+                    return Judgement::Finish;
+                }
+            }
+        }
+        Judgement::Wait(next)
+    }
+}
+
+struct Connection<H> {
+    handler: H,
+    limits: Arc<Limits>,
+    drain: Drain,
+    pulse: Arc<Pulse>,
+    wire: Wire,
+    requests: AtomicU64,
+}
+
+struct Service<H>(Arc<Connection<H>>);
+
+impl<H: Handler> hyper::service::Service<http::Request<Incoming>> for Service<H> {
+    type Response = Response<Body>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, io::Error>> + Send>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::clone(&self.0);
+        Box::pin(async move { Ok(connection.answer(number, request).await) })
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    async fn answer(&self, number: u64, request: http::Request<Incoming>) -> Response<Body> {
+        let mut active = self.pulse.begin();
+        let answered = Arc::new(AtomicBool::new(false));
+        let response = match self.admit(number, request, &answered) {
+            Ok(request) => self.handler.handle(request).await,
+            Err(refusal) => {
+                let mut response = self.handler.refuse(refusal);
+                if self.wire == Wire::Http1 && refusal.ends_connection() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
+        };
+        answered.store(true, Ordering::Relaxed);
+        active.answered();
+        response.map(|body| body.holding(active))
+    }
+
+    fn admit(&self, number: u64, mut request: http::Request<Incoming>, answered: &Arc<AtomicBool>) -> Result<Request, Refusal> {
+        if let Some(refusal) = self.pulse.flaw(number) {
+            return Err(refusal);
+        }
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (head, incoming) = request.into_parts();
+        let head = vet(head, &self.limits)?;
+        let upgrade = head.websocket.then(|| Upgrade::new(upgrade, Arc::clone(&self.pulse), self.drain.clone()));
+        let body = if incoming.is_end_stream() {
+            Body::empty()
+        } else {
+            let pace = if head.is_grpc() { self.limits.stream_pace } else { self.limits.body_pace };
+            let bounded = Bounded::new(incoming, Side::Downstream, self.limits.body_bytes, pace);
+            Body::stream(bounded.then(Arc::clone(answered), self.limits.stream_pace))
+        };
+        Ok(Request { head, body, upgrade })
+    }
+}
