@@ -24,6 +24,9 @@ use crate::{
     fields,
     limits::Pace,
     pace::Pacer,
+    pool::Line,
+    streams,
+    watch::Active,
 };
 
 type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = Error> + Send + Sync>>;
@@ -31,8 +34,17 @@ type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = Error> + Send + Sync>>;
 /// A body of nothing, of bytes that are there, or of what comes.
 pub struct Body {
     kind: Kind,
-    /// Kept until the body has ended or is dropped: a connection, a place in a count.
-    held: Vec<Box<dyn Any + Send + Sync>>,
+    held: Held,
+}
+
+/// Kept until the body has ended or is dropped.
+#[derive(Default)]
+struct Held {
+    /// The request that this body answers.
+    active: Option<Active>,
+    /// The connection that it comes from.
+    line: Option<Line>,
+    others: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 enum Kind {
@@ -43,26 +55,40 @@ enum Kind {
 
 impl Body {
     pub fn empty() -> Self {
-        Self { kind: Kind::Empty, held: Vec::new() }
+        Self { kind: Kind::Empty, held: Held::default() }
     }
 
     /// What is there already.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) };
-        Self { kind, held: Vec::new() }
+        Self { kind, held: Held::default() }
     }
 
     /// What comes from another body.
     pub fn stream(body: impl HttpBody<Data = Bytes, Error = Error> + Send + Sync + 'static) -> Self {
-        if body.is_end_stream() { Self::empty() } else { Self { kind: Kind::Stream(Box::pin(body)), held: Vec::new() } }
+        if body.is_end_stream() { Self::empty() } else { Self { kind: Kind::Stream(Box::pin(body)), held: Held::default() } }
     }
 
-    /// Keeps something until this body has ended.
+    /// Keeps something until this body has ended; drops it at once if there is nothing to come.
     #[must_use]
     pub fn holding(mut self, thing: impl Any + Send + Sync) -> Self {
         if !self.is_end_stream() {
-            self.held.push(Box::new(thing));
+            self.held.others.push(Box::new(thing));
+        }
+        self
+    }
+
+    pub(crate) fn answering(mut self, active: Active) -> Self {
+        if !self.is_end_stream() {
+            self.held.active = Some(active);
+        }
+        self
+    }
+
+    pub(crate) fn coming_from(mut self, line: Line) -> Self {
+        if !self.is_end_stream() {
+            self.held.line = Some(line);
         }
         self
     }
@@ -80,6 +106,11 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        // Only the body of a response is asked by its stream.
+        let answers = this.held.active.is_some();
+        if answers {
+            streams::asked();
+        }
         let frame = match &mut this.kind {
             Kind::Empty => None,
             Kind::Full(bytes) => {
@@ -89,9 +120,12 @@ impl HttpBody for Body {
             }
             Kind::Stream(stream) => ready!(stream.as_mut().poll_frame(cx)),
         };
+        if answers && frame.is_some() {
+            streams::gave();
+        }
         if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) || this.is_end_stream() {
             // Trailers, an error or the end: nothing follows. What was held may be used by somebody else now.
-            this.held.clear();
+            this.held = Held::default();
         }
         Poll::Ready(frame)
     }

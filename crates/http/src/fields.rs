@@ -10,17 +10,17 @@ use crate::{
 };
 
 /// Taken away from every message that is passed on. `Proxy` is no field at all: CGI makes `HTTP_PROXY` of it (CVE-2016-5385).
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "proxy",
+static HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("proxy"),
 ];
 
 /// Refused in HTTP/2, which has frames for what they say.
@@ -95,10 +95,7 @@ pub(crate) fn has_connection_specific(headers: &HeaderMap) -> bool {
 
 /// Takes away what was for this connection.
 pub(crate) fn strip(headers: &mut HeaderMap, options: &[HeaderName]) {
-    for name in options {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
+    for name in options.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -129,8 +126,9 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
 }
 
 fn is_trailer(name: &HeaderName) -> bool {
+    let is_hop_by_hop = HOP_BY_HOP.contains(name);
     let name = name.as_str();
-    is_plain_name(name) && !HOP_BY_HOP.contains(&name) && !NOT_IN_TRAILERS.contains(&name) && !END_TO_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    is_plain_name(name) && !is_hop_by_hop && !NOT_IN_TRAILERS.contains(&name) && !END_TO_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Letters, digits and hyphens: the names that gateways to programs (CGI, WSGI, FastCGI) do not turn into another one.

@@ -24,6 +24,7 @@ mod pool;
 mod refusal;
 mod request;
 mod server;
+mod streams;
 mod upgrade;
 mod vet;
 mod watch;

@@ -21,6 +21,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Without one byte taken by a client for which bytes wait. Beyond it the connection is closed.
     pub write_wait: Duration,
+    /// Without one byte of a response taken on a stream of HTTP/2 whose window is shut. Beyond it the stream is reset. Longer than for a whole
+    /// connection: a paused video keeps its window shut.
+    pub stream_wait: Duration,
     /// One request's body. Beyond it: 413.
     pub body_bytes: u64,
     /// How slowly a body may come while no answer has begun. Beyond it: 408.
@@ -41,6 +44,7 @@ impl Default for Limits {
             header_wait: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             write_wait: Duration::from_secs(60),
+            stream_wait: Duration::from_secs(300),
             body_bytes: 1 << 30,
             body_pace: Pace { window: Duration::from_secs(20), min_bytes: 2 * 1024 },
             stream_pace: Pace { window: Duration::from_secs(3600), min_bytes: 1 },

@@ -20,7 +20,7 @@ use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Instant, sleep_until, timeout},
@@ -35,6 +35,7 @@ use crate::{
     limits::{LINGER_MAX_BYTES, LINGER_WAIT, Limits, PENDING_RESETS_MAX, PING_INTERVAL, PING_WAIT, PROVOKED_RESETS_MAX, SEND_BUFFER_BYTES},
     refusal::Refusal,
     request::Request,
+    streams::Streams,
     upgrade::Upgrade,
     vet::vet,
     watch::{Pulse, Watch},
@@ -102,9 +103,13 @@ impl Server {
                 result
             }
             Wire::Http2 => {
-                let connection = http2_builder(&self.limits).serve_connection(io, service);
+                let streams = Streams::new();
+                let connection = http2_builder(&self.limits, streams.clone()).serve_connection(io, service);
                 tokio::pin!(connection);
-                vigil.keep(connection, |connection| connection.graceful_shutdown()).await
+                tokio::select! {
+                    result = vigil.keep(connection, |connection| connection.graceful_shutdown()) => result,
+                    never = streams.sweep(self.limits.stream_wait) => match never {},
+                }
             }
         }
     }
@@ -122,8 +127,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     // RFC 9113 section 6.5.2 counts 32 bytes more for each field.
     let list_bytes = limits.header_bytes + limits.header_count * 32;
     builder
@@ -275,9 +280,14 @@ impl<H: Handler> hyper::service::Service<http::Request<Incoming>> for Service<H>
 impl<H: Handler> Connection<H> {
     async fn answer(&self, number: u64, request: http::Request<Incoming>) -> Response<Body> {
         let mut active = self.pulse.begin();
-        let answered = Arc::new(AtomicBool::new(false));
-        let response = match self.admit(number, request, &answered) {
-            Ok(request) => self.handler.handle(request).await,
+        let response = match self.admit(number, request) {
+            Ok((request, answered)) => {
+                let response = self.handler.handle(request).await;
+                if let Some(answered) = answered {
+                    answered.store(true, Ordering::Relaxed);
+                }
+                response
+            }
             Err(refusal) => {
                 let mut response = self.handler.refuse(refusal);
                 if self.wire == Wire::Http1 && refusal.ends_connection() {
@@ -286,12 +296,12 @@ impl<H: Handler> Connection<H> {
                 response
             }
         };
-        answered.store(true, Ordering::Relaxed);
         active.answered();
-        response.map(|body| body.holding(active))
+        response.map(|body| body.answering(active))
     }
 
-    fn admit(&self, number: u64, mut request: http::Request<Incoming>, answered: &Arc<AtomicBool>) -> Result<Request, Refusal> {
+    /// What comes in, and the flag that tells its body that an answer has begun.
+    fn admit(&self, number: u64, mut request: http::Request<Incoming>) -> Result<(Request, Option<Arc<AtomicBool>>), Refusal> {
         if let Some(refusal) = self.pulse.flaw(number) {
             return Err(refusal);
         }
@@ -299,13 +309,12 @@ impl<H: Handler> Connection<H> {
         let (head, incoming) = request.into_parts();
         let head = vet(head, &self.limits)?;
         let upgrade = head.websocket.then(|| Upgrade::new(upgrade, Arc::clone(&self.pulse), self.drain.clone()));
-        let body = if incoming.is_end_stream() {
-            Body::empty()
-        } else {
-            let pace = if head.is_grpc() { self.limits.stream_pace } else { self.limits.body_pace };
-            let bounded = Bounded::new(incoming, Side::Downstream, self.limits.body_bytes, pace);
-            Body::stream(bounded.then(Arc::clone(answered), self.limits.stream_pace))
-        };
-        Ok(Request { head, body, upgrade })
+        if incoming.is_end_stream() {
+            return Ok((Request { head, body: Body::empty(), upgrade }, None));
+        }
+        let answered = Arc::new(AtomicBool::new(false));
+        let pace = if head.is_grpc() { self.limits.stream_pace } else { self.limits.body_pace };
+        let bounded = Bounded::new(incoming, Side::Downstream, self.limits.body_bytes, pace).then(Arc::clone(&answered), self.limits.stream_pace);
+        Ok((Request { head, body: Body::stream(bounded), upgrade }, Some(answered)))
     }
 }

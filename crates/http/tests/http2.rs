@@ -282,6 +282,38 @@ async fn who_takes_requests_back_all_the_time_is_cut() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_whose_window_stays_shut_is_reset_and_one_that_waits_for_the_upstream_is_not() {
+    let big: &'static str = Box::leak(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 4 << 20, "x".repeat(4 << 20)).into_boxed_str());
+    let backend = Backend::answering(big, false).await;
+    let limits = Limits { stream_wait: Duration::from_millis(500), ..Limits::default() };
+    let shut = gateway(backend.endpoint, limits.clone()).await;
+    let mut raw = Raw::connect(&shut).await;
+    // No window is ever opened beyond the 65535 bytes that each stream has.
+    let stream = raw.request(&GET).await;
+    assert_eq!(raw.outcome(stream).await, Outcome::Status(200));
+    assert_eq!(raw.outcome(stream).await, Outcome::Reset(8));
+    eventually("the upstream's connection is free", || shut.forward.pool.in_flight(&backend.endpoint) == 0).await;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint { address: listener.local_addr().unwrap(), wire: Wire::Http1 };
+    let quiet = gateway(endpoint, limits).await;
+    let mut raw = Raw::connect(&quiet).await;
+    let stream = raw.request(&GET).await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na").await.unwrap();
+    assert_eq!(raw.outcome(stream).await, Outcome::Status(200));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    upstream.write_all(b"b").await.unwrap();
+    loop {
+        let (kind, flags, _, _) = raw.frame().await.expect("no end before the last frame");
+        assert_ne!(kind, RST_STREAM);
+        if kind == 0 && flags & END_STREAM != 0 {
+            break;
+        }
+    }
+}
+
 /// A server that answers gRPC-like: echoes each piece as it comes, then trailers.
 async fn echo() -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

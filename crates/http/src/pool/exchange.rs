@@ -64,14 +64,11 @@ pub(super) async fn exchange(mut line: Line, request: Box<Request>, limits: &Poo
     let (mut parts, incoming) = response.into_parts();
     fields::clean_response(&mut parts.headers)?;
     let body = Body::stream(Bounded::new(incoming, Side::Upstream, u64::MAX, limits.response_pace));
-    let body = match line {
-        Line::One { mut lease, .. } => {
-            // An answer before the end of the request: what is still to be sent would be the upstream's next request.
-            lease.clean = fate.has_ended() && !odd_body;
-            body.holding(lease)
-        }
-        Line::Many { stream, .. } => body.holding(stream),
-    };
+    if let Line::One { lease, .. } = &mut line {
+        // An answer before the end of the request: what is still to be sent would be the upstream's next request.
+        lease.clean = fate.has_ended() && !odd_body;
+    }
+    let body = body.coming_from(line);
     let mut response = Response::new(body);
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
@@ -89,7 +86,7 @@ fn encode(head: &mut Vetted, body: Body, wire: Wire) -> Result<http::Request<Bod
     let mut headers = std::mem::take(&mut head.headers);
     let (uri, version) = match wire {
         Wire::Http1 => {
-            headers.insert(header::HOST, HeaderValue::from_str(&host)?);
+            headers.insert(header::HOST, HeaderValue::try_from(host)?);
             if head.websocket {
                 ask_for_websocket(&mut headers);
             } else if has_odd_body(head, &body) {
@@ -98,7 +95,7 @@ fn encode(head: &mut Vetted, body: Body, wire: Wire) -> Result<http::Request<Bod
             if !body.is_end_stream() && body.size_hint().exact().is_none() {
                 headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            (target.parse::<Uri>()?, Version::HTTP_11)
+            (Uri::try_from(target)?, Version::HTTP_11)
         }
         Wire::Http2 => {
             if head.trailers {
@@ -157,11 +154,10 @@ where
             sent = &mut sending => return sent.map_err(|error| unanswered(error, fate)),
             () = &mut timer => {
                 // An upload that moves is waited for.
-                let due = fate.moved() + limits.response_wait;
-                if due <= Instant::now() {
-                    return Err(Unanswered { error: Error::new(Side::Upstream, Fault::Timeout, Retry::IfIdempotent), message: None });
+                match fate.moved().map(|moved| moved + limits.response_wait) {
+                    Some(due) if due > Instant::now() => timer.as_mut().reset(due),
+                    _ => return Err(Unanswered { error: Error::new(Side::Upstream, Fault::Timeout, Retry::IfIdempotent), message: None }),
                 }
-                timer.as_mut().reset(due);
             }
         }
     }

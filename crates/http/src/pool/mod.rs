@@ -24,6 +24,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub(crate) use self::shelf::Line;
 use self::{
     exchange::{Broken, exchange},
     shelf::Shelf,

@@ -57,9 +57,9 @@ struct Load {
 }
 
 /// A connection, ready for one request.
-pub(super) enum Line {
+pub(crate) enum Line {
     One { lease: Lease, reused: bool },
-    Many { sender: http2::SendRequest<Body>, stream: Stream, reused: bool },
+    Many { sender: http2::SendRequest<Body>, _stream: Stream, reused: bool },
 }
 
 impl Line {
@@ -220,7 +220,7 @@ impl Shared {
     fn line(&self, shelf: &Arc<Shelf>, reused: bool) -> Line {
         shelf.in_flight.fetch_add(1, Ordering::Relaxed);
         self.load.streams.fetch_add(1, Ordering::Relaxed);
-        Line::Many { sender: self.sender.clone(), stream: Stream { shelf: Arc::clone(shelf), load: Arc::clone(&self.load) }, reused }
+        Line::Many { sender: self.sender.clone(), _stream: Stream { shelf: Arc::clone(shelf), load: Arc::clone(&self.load) }, reused }
     }
 }
 
@@ -235,7 +235,7 @@ impl Load {
 
 /// One stream of a shared connection.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     shelf: Arc<Shelf>,
     load: Arc<Load>,
 }
@@ -250,7 +250,7 @@ impl Drop for Stream {
 
 /// A connection of HTTP/1.1 in use. When it is dropped after a whole exchange, it goes back.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(crate) struct Lease {
     shelf: Arc<Shelf>,
     sender: Option<http1::SendRequest<Body>>,
     _permit: OwnedSemaphorePermit,

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::{body::Body, error::Error};
 
-/// What has become of a body.
+/// What has become of a body; `None`: there was none.
 #[derive(Clone, Debug)]
-pub(super) struct Fate(Arc<Mutex<State>>);
+pub(super) struct Fate(Option<Arc<Mutex<State>>>);
 
 #[derive(Debug)]
 struct State {
@@ -24,36 +24,38 @@ struct State {
 }
 
 impl Fate {
-    /// Watches a body. Where there is none, it has ended.
+    /// Watches a body.
     pub(super) fn of(body: Body) -> (Body, Self) {
-        let fate = Self(Arc::new(Mutex::new(State { ended: body.is_end_stream(), moved: Instant::now(), error: None })));
-        let watched = if body.is_end_stream() { body } else { Body::stream(Tap { body, fate: fate.clone() }) };
-        (watched, fate)
+        if body.is_end_stream() {
+            return (body, Self(None));
+        }
+        let state = Arc::new(Mutex::new(State { ended: false, moved: Instant::now(), error: None }));
+        (Body::stream(Tap { body, state: Arc::clone(&state) }), Self(Some(state)))
     }
 
     /// All of it was given away.
     pub(super) fn has_ended(&self) -> bool {
-        self.lock().ended
+        self.state().is_none_or(|state| state.ended)
     }
 
     /// When something was last given away.
-    pub(super) fn moved(&self) -> Instant {
-        self.lock().moved
+    pub(super) fn moved(&self) -> Option<Instant> {
+        self.state().map(|state| state.moved)
     }
 
     /// Why it broke off: an upstream's connection that fails over a client's body is the client's fault.
     pub(super) fn error(&self) -> Option<Error> {
-        self.lock().error.clone()
+        self.state().and_then(|state| state.error.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.0.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 struct Tap {
     body: Body,
-    fate: Fate,
+    state: Arc<Mutex<State>>,
 }
 
 impl HttpBody for Tap {
@@ -62,12 +64,13 @@ impl HttpBody for Tap {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let mut state = self.fate.lock();
+        let this = self.get_mut();
+        let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.moved = Instant::now();
         match &frame {
             None => state.ended = true,
             Some(Err(error)) => state.error = Some(error.clone()),
-            Some(Ok(_)) => state.ended = self.body.is_end_stream(),
+            Some(Ok(_)) => state.ended = this.body.is_end_stream(),
         }
         drop(state);
         Poll::Ready(frame)
