@@ -276,4 +276,88 @@ mod tests {
             check(&post("Transfer-Encoding: chunked", body), 2, Some((2, Refusal::LineMalformed)));
         }
     }
+
+    /// What hyper makes of the same bytes: the number of requests that it reads, and whether it then gave up.
+    fn read_by_hyper(bytes: Vec<u8>) -> (u64, bool) {
+        use http_body_util::{BodyExt, Empty};
+        use hyper::service::service_fn;
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let count = std::sync::atomic::AtomicU64::new(0);
+        let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async {
+                let whole = request.into_body().collect().await;
+                whole.map(|_| http::Response::new(Empty::<bytes::Bytes>::new()))
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let gave_up = runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(1 << 20);
+            client.write_all(&bytes).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            let serving = builder.header_read_timeout(None).half_close(true).serve_connection(hyper_util::rt::TokioIo::new(server), service);
+            let mut answers = Vec::new();
+            let (served, _) = tokio::join!(serving, client.read_to_end(&mut answers));
+            served.is_err()
+        });
+        (count.into_inner(), gave_up)
+    }
+
+    /// Pieces of requests, most of them in order.
+    fn requests() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let field = prop_oneof![
+            4 => Just("Host: a\r\n"),
+            2 => Just("Content-Length: 3\r\n"),
+            1 => Just("content-length:3 \r\n"),
+            1 => Just("Content-Length: 0\r\n"),
+            1 => Just("Content-Length: 30\r\n"),
+            1 => Just("Content-Length:\r\n 3\r\n"),
+            2 => Just("Transfer-Encoding: chunked\r\n"),
+            1 => Just("TRANSFER-ENCODING:\tchunked\r\n"),
+            1 => Just("Transfer-Encoding: x\r\n"),
+            1 => Just("Transfer-Encoding : chunked\r\n"),
+            1 => Just("X: y\n"),
+            1 => Just("X: \r\n"),
+            1 => Just(" X: y\r\n"),
+            1 => Just("Connection: keep-alive\r\n"),
+        ];
+        let line = prop_oneof![
+            6 => Just("POST / HTTP/1.1\r\n"),
+            2 => Just("GET / HTTP/1.1\r\n"),
+            1 => Just("\r\nGET / HTTP/1.1\r\n"),
+            1 => Just("GET / HTTP/1.1\n"),
+        ];
+        let body = prop_oneof![
+            3 => Just(""),
+            3 => Just("abc"),
+            3 => Just("3\r\nabc\r\n0\r\n\r\n"),
+            1 => Just("3;x=y\r\nabc\r\n000\r\nT: u\r\n\r\n"),
+            1 => Just("0\r\n\r\n"),
+            1 => Just("3\nabc\r\n0\r\n\r\n"),
+            1 => Just("3\r\nabc0\r\n\r\n"),
+        ];
+        let request = (line, prop::collection::vec(field, 0..3), body).prop_map(|(line, fields, body)| format!("{line}{}\r\n{body}", fields.concat()));
+        prop::collection::vec(request, 1..4).prop_map(|requests| requests.concat())
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2048, failure_persistence: None, ..Default::default() })]
+
+        /// Both count alike, or a flaw would be looked for in another request than the one that has it.
+        #[test]
+        fn hyper_sees_the_same_requests(bytes in requests()) {
+            let mut framing = Framing::default();
+            let flaw = framing.read(bytes.as_bytes());
+            let (seen, gave_up) = read_by_hyper(bytes.clone().into_bytes());
+            if let Some(flaw) = flaw {
+                proptest::prop_assert_eq!(flaw.request, framing.heads);
+            } else {
+                proptest::prop_assert!(seen <= framing.heads, "{bytes:?}: hyper saw {seen}, here {}", framing.heads);
+            }
+            proptest::prop_assert!(gave_up || seen >= framing.heads, "{bytes:?}: hyper saw {seen}, here {}", framing.heads);
+        }
+    }
 }

@@ -27,6 +27,7 @@ mod server;
 mod streams;
 mod upgrade;
 mod vet;
+mod vigil;
 mod watch;
 
 pub use body::Body;
