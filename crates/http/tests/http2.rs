@@ -381,6 +381,33 @@ async fn grpc_streams_both_ways_and_ends_with_trailers() {
 }
 
 #[tokio::test]
+async fn a_client_that_breaks_off_is_not_the_upstreams_fault() {
+    // It answers when it has read all, and it never has.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint { address: listener.local_addr().unwrap(), wire: Wire::Http2 };
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+                let whole = request.into_body().collect().await;
+                whole.map(|_| Response::new(http_body_util::Empty::<Bytes>::new()))
+            });
+            tokio::spawn(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let gateway = Gateway::start(endpoint).await;
+    for (end, status) in [("0\r\n\r\n", 200), ("oops\r\n", 400)] {
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n").await;
+        eventually("it is on its way", || gateway.forward.pool.in_flight(&endpoint) == 1).await;
+        client.send(end).await;
+        assert_eq!(client.answer().await.unwrap().status, status, "{end:?}");
+        eventually("it is over", || gateway.forward.pool.in_flight(&endpoint) == 0).await;
+    }
+    assert_eq!(*gateway.forward.failures.lock().unwrap(), ["Downstream Malformed Never"]);
+}
+
+#[tokio::test]
 async fn many_streams_share_a_connection_upstream() {
     let endpoint = echo().await;
     let pool = PoolLimits { streams: 4, shared_per_endpoint: 2, ..PoolLimits::default() };
