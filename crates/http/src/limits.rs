@@ -81,7 +81,7 @@ pub struct PoolLimits {
     pub shared_per_endpoint: usize,
     /// Requests at the same time on one of them.
     pub streams: usize,
-    /// Without progress of the request and without a response. Beyond it: 504.
+    /// Without progress of the request and without a response. Beyond it: 504. For gRPC the window of `response_pace` holds instead.
     pub response_wait: Duration,
     /// Without a byte of a response that has begun. Beyond it the response is cut.
     pub response_pace: Pace,

@@ -408,6 +408,39 @@ async fn a_client_that_breaks_off_is_not_the_upstreams_fault() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_says_goodbye_after_each_answer_fails_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint { address: listener.local_addr().unwrap(), wire: Wire::Http2 };
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let answered = std::sync::Arc::new(tokio::sync::Notify::new());
+                let tell = std::sync::Arc::clone(&answered);
+                let service = hyper::service::service_fn(move |_: Request<Incoming>| {
+                    tell.notify_one();
+                    async { Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Full::new(Bytes::from("ok")))) }
+                });
+                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+                tokio::pin!(connection);
+                tokio::select! {
+                    _ = &mut connection => return,
+                    () = answered.notified() => connection.as_mut().graceful_shutdown(),
+                }
+                let _ = connection.await;
+            });
+        }
+    });
+    let gateway = Gateway::start(endpoint).await;
+    let mut client = gateway.connect().await;
+    for _ in 0..50 {
+        client.send("GET /x HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+        assert_eq!(client.answer().await.unwrap().body, "ok");
+    }
+    assert_eq!(*gateway.forward.failures.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn many_streams_share_a_connection_upstream() {
     let endpoint = echo().await;
     let pool = PoolLimits { streams: 4, shared_per_endpoint: 2, ..PoolLimits::default() };

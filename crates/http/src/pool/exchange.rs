@@ -1,5 +1,7 @@
 //! One request over one connection, and its response.
 
+use std::time::Duration;
+
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
@@ -39,9 +41,11 @@ pub(super) async fn exchange(mut line: Line, request: Box<Request>, limits: &Poo
     let (body, fate) = Fate::of(body);
     let odd_body = has_odd_body(&head, &body);
     let outgoing = encode(&mut head, body, wire).map_err(|error| Error::new(Side::Internal, Fault::Internal, Retry::Never).because(error))?;
+    // gRPC servers may keep their head back until they have something to say.
+    let wait = if head.is_grpc() { limits.response_pace.window } else { limits.response_wait };
     let sent = match &mut line {
-        Line::One { lease, .. } => await_head(lease.sender().try_send_request(outgoing), &fate, limits).await,
-        Line::Many { sender, .. } => await_head(sender.try_send_request(outgoing), &fate, limits).await,
+        Line::One { lease, .. } => await_head(lease.sender().try_send_request(outgoing), &fate, wait).await,
+        Line::Many { sender, .. } => await_head(sender.try_send_request(outgoing), &fate, wait).await,
     };
     let response = match sent {
         Ok(response) => response,
@@ -142,11 +146,11 @@ struct Unanswered {
     message: Option<Box<http::Request<Body>>>,
 }
 
-async fn await_head<S>(sending: S, fate: &Fate, limits: &PoolLimits) -> Result<Response<Incoming>, Unanswered>
+async fn await_head<S>(sending: S, fate: &Fate, wait: Duration) -> Result<Response<Incoming>, Unanswered>
 where
     S: Future<Output = Result<Response<Incoming>, TrySendError<http::Request<Body>>>>,
 {
-    let timer = sleep_until(Instant::now() + limits.response_wait);
+    let timer = sleep_until(Instant::now() + wait);
     tokio::pin!(sending, timer);
     loop {
         tokio::select! {
@@ -154,7 +158,7 @@ where
             sent = &mut sending => return sent.map_err(|error| unanswered(error, fate)),
             () = &mut timer => {
                 // An upload that moves is waited for.
-                match fate.moved().map(|moved| moved + limits.response_wait) {
+                match fate.moved().map(|moved| moved + wait) {
                     Some(due) if due > Instant::now() => timer.as_mut().reset(due),
                     _ => return Err(Unanswered { error: Error::new(Side::Upstream, Fault::Timeout, Retry::IfIdempotent), message: None }),
                 }
