@@ -114,6 +114,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_says_each_of_them() {
+        let page = include_str!("../../../docs/http.md");
+        for refusal in Refusal::ALL {
+            let line = format!("| `{}` | {} | {} |", refusal.word(), refusal.status().as_u16(), refusal.sentence());
+            assert!(page.contains(&line), "docs/http.md lacks: {line}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Refusal::ALL.len());
+    }
+
+    #[test]
     fn words_are_different_and_fit_for_a_label() {
         let mut words: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.word()).collect();
         assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')), "{words:?}");

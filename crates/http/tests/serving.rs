@@ -58,7 +58,7 @@ async fn gateway(endpoint: Endpoint, limits: Limits) -> Gateway {
 #[tokio::test]
 async fn a_head_that_drips_is_cut_and_one_that_flows_is_not() {
     let backend = Backend::start().await;
-    let gateway = gateway(backend.endpoint, short(|limits| limits.header_wait = Duration::from_millis(400))).await;
+    let gateway = gateway(backend.endpoint, short(|limits| limits.header_wait = Duration::from_secs(2))).await;
     let mut slow = gateway.connect().await;
     slow.send("GET /x HTTP/1.1\r\nHost: sh").await;
     assert!(slow.is_closed().await);
@@ -67,7 +67,7 @@ async fn a_head_that_drips_is_cut_and_one_that_flows_is_not() {
     for _ in 0..2 {
         quick.send(GET).await;
         assert_eq!(quick.answer().await.unwrap().status, 200);
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
     assert_eq!(backend.requests().len(), 2);
 }
@@ -75,17 +75,21 @@ async fn a_head_that_drips_is_cut_and_one_that_flows_is_not() {
 #[tokio::test]
 async fn who_is_idle_for_long_is_let_go() {
     let backend = Backend::start().await;
-    let gateway = gateway(backend.endpoint, short(|limits| limits.idle = Duration::from_millis(500))).await;
-    let mut never = gateway.connect().await;
-    assert!(never.is_closed().await);
-    let mut once = gateway.connect().await;
-    once.send(GET).await;
-    assert_eq!(once.answer().await.unwrap().status, 200);
-    assert!(once.is_closed().await);
+    let gateway = gateway(backend.endpoint, short(|limits| limits.idle = Duration::from_secs(2))).await;
+    let never = async { assert!(gateway.connect().await.is_closed().await) };
+    let once = async {
+        let mut once = gateway.connect().await;
+        once.send(GET).await;
+        assert_eq!(once.answer().await.unwrap().status, 200);
+        assert!(once.is_closed().await);
+    };
     // Empty lines are no request and buy no time.
-    let mut lines = gateway.connect().await;
-    lines.send("\r\n\r\n").await;
-    assert!(lines.is_closed().await);
+    let lines = async {
+        let mut lines = gateway.connect().await;
+        lines.send("\r\n\r\n").await;
+        assert!(lines.is_closed().await);
+    };
+    tokio::join!(never, once, lines);
 }
 
 #[tokio::test]
@@ -265,12 +269,12 @@ async fn open_websocket(gateway: &Gateway, stage: &Stage) -> (Client, TcpStream)
 async fn a_websocket_is_relayed_with_half_close() {
     let stage = Stage::new().await;
     // An upgraded connection is neither idle nor a slow head.
-    let limits = short(|limits| (limits.idle, limits.header_wait) = (Duration::from_millis(300), Duration::from_millis(300)));
+    let limits = short(|limits| (limits.idle, limits.header_wait) = (Duration::from_secs(2), Duration::from_secs(2)));
     let gateway = gateway(stage.endpoint, limits).await;
     let (mut client, mut upstream) = open_websocket(&gateway, &stage).await;
     client.send("GET up without end").await;
     until(&mut upstream, "GET up without end").await;
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     upstream.write_all(b"down").await.unwrap();
     client.until(b"down").await;
     client.stream.shutdown().await.unwrap();
