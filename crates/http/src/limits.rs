@@ -115,6 +115,8 @@ pub(crate) const RELAY_BUFFER_BYTES: usize = 16 * 1024;
 /// What a client still sends after its last answer is read away up to here.
 pub(crate) const LINGER_MAX_BYTES: usize = 256 * 1024;
 pub(crate) const LINGER_WAIT: Duration = Duration::from_secs(1);
+/// For one direction of an upgraded connection after the other has ended.
+pub(crate) const HALF_CLOSED_WAIT: Duration = Duration::from_secs(60);
 /// For the last words to an upgraded connection that is ended.
 pub(crate) const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks for what can be let go.

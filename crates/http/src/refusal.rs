@@ -58,6 +58,8 @@ refusals! {
     LineMalformed BAD_REQUEST "line-malformed" "the request head has a line that is malformed or does not end in CR LF";
     HeaderName BAD_REQUEST "header-name" "a header name has a character other than a letter, a digit or a hyphen; servers turn those into hyphens";
     HeaderValue BAD_REQUEST "header-value" "a header value begins or ends with white space, or has a control character";
+    /// One reader takes the first, another the last: who is asked, and in whose name, must not depend on that.
+    HeaderRepeated BAD_REQUEST "header-repeated" "Authorization, Content-Type or Origin is there more than once; send one";
     HeaderCount REQUEST_HEADER_FIELDS_TOO_LARGE "header-count" "the request has too many headers";
     HeaderSize REQUEST_HEADER_FIELDS_TOO_LARGE "header-size" "the headers of the request are too large";
     /// RFC 9110 section 7.6.1: a field that is meant for everybody must not be named as one for this connection.

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::{
     body::Incoming,
@@ -51,7 +51,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// A short answer in words.
-pub fn plain(status: http::StatusCode, sentence: &str) -> Response<Body> {
+pub fn plain(status: StatusCode, sentence: &str) -> Response<Body> {
     let mut response = Response::new(Body::full(format!("{sentence}\n")));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -202,6 +202,10 @@ impl<H: Handler> Connection<H> {
             }
             Err(refusal) => {
                 let mut response = self.handler.refuse(refusal);
+                if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                    // RFC 9110 section 15.5.6. What an application takes of these is its own affair.
+                    response.headers_mut().entry(header::ALLOW).or_insert(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+                }
                 if self.wire == Wire::Http1 && refusal.ends_connection() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use crate::{
     drain::Drain,
     error::{Error, Fault},
-    limits::{FAREWELL_WAIT, RELAY_BUFFER_BYTES},
+    limits::{FAREWELL_WAIT, HALF_CLOSED_WAIT, RELAY_BUFFER_BYTES},
     watch::Pulse,
 };
 
@@ -84,7 +84,7 @@ where
         let up = async { copy(&mut from_client, &mut to_upstream, |_| {}).await };
         let down = async { copy(&mut from_upstream, &mut to_client, |bytes| frames.pass(bytes)).await };
         tokio::select! {
-            ended = async { tokio::try_join!(up, down) } => return ended.map(drop).map_err(|error| Error::downstream(Fault::Closed).because(error)),
+            ended = both(up, down) => return ended.map_err(|error| Error::downstream(Fault::Closed).because(error)),
             code = end => code,
         }
     };
@@ -99,6 +99,21 @@ where
     // A client that does not take it is not waited for.
     let _ = timeout(FAREWELL_WAIT, farewell).await;
     Err(Error::downstream(Fault::Ended))
+}
+
+/// Two directions to their ends. One may outlive the other, but not for ever: nobody is left to say that it has ended.
+async fn both(up: impl Future<Output = io::Result<()>>, down: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::pin!(up, down);
+    tokio::select! {
+        ended = &mut up => {
+            ended?;
+            timeout(HALF_CLOSED_WAIT, down).await.unwrap_or(Ok(()))
+        }
+        ended = &mut down => {
+            ended?;
+            timeout(HALF_CLOSED_WAIT, up).await.unwrap_or(Ok(()))
+        }
+    }
 }
 
 /// One direction to its end, which is passed on. `seen` is told of bytes before they are written.

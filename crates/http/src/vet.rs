@@ -45,7 +45,7 @@ pub fn vet(head: Parts, limits: &Limits) -> Result<Vetted, Refusal> {
         Version::HTTP_2 => Wire::Http2,
         _ => return Err(Refusal::Version),
     };
-    bounded(&head.headers, limits)?;
+    well_formed(&head.headers, limits)?;
     let length = framing(&head, wire)?;
     let extended = method(&head, wire)?;
     let options = connection(&head.headers, wire)?;
@@ -67,7 +67,7 @@ pub fn vet(head: Parts, limits: &Limits) -> Result<Vetted, Refusal> {
     Ok(Vetted { wire, method, host, path, headers, websocket, trailers, length })
 }
 
-fn bounded(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+fn well_formed(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
     if headers.len() > limits.header_count {
         return Err(Refusal::HeaderCount);
     }
@@ -83,7 +83,11 @@ fn bounded(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
             return Err(Refusal::HeaderValue);
         }
     }
-    if bytes > limits.header_bytes { Err(Refusal::HeaderSize) } else { Ok(()) }
+    if bytes > limits.header_bytes {
+        return Err(Refusal::HeaderSize);
+    }
+    let repeated = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN].into_iter().any(|name| headers.get_all(name).iter().nth(1).is_some());
+    if repeated { Err(Refusal::HeaderRepeated) } else { Ok(()) }
 }
 
 /// RFC 9112 section 6.3, without any of its leniency.
@@ -300,6 +304,8 @@ mod tests {
             check(head(ONE, "GET", "/", &[HOST, (name, "1")]), Err(Refusal::HeaderName));
         }
         check(head(TWO, "GET", "/", &[HOST, ("x-a", " chunked")]), Err(Refusal::HeaderValue));
+        check(head(ONE, "GET", "/", &[HOST, ("authorization", "Bearer a"), ("authorization", "Bearer b")]), Err(Refusal::HeaderRepeated));
+        check(head(ONE, "GET", "/", &[HOST, ("authorization", "Bearer a"), ("cookie", "a=1"), ("cookie", "a=2")]), Ok("GET shop.example/"));
         check(head(ONE, "GET", "/", &[HOST, ("expect", "200-ok")]), Err(Refusal::Expectation));
         check(head(ONE, "GET", "/", &[HOST, ("connection", "content-length")]), Err(Refusal::ConnectionOption));
         check(head(TWO, "GET", "/", &[HOST, ("connection", "close")]), Err(Refusal::ConnectionHeader));

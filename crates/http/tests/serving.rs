@@ -170,6 +170,19 @@ async fn a_response_that_breaks_off_does_not_look_whole() {
 }
 
 #[tokio::test]
+async fn a_response_that_ends_with_its_connection_is_whole() {
+    let backend = Backend::answering("HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\nhello", true).await;
+    let gateway = gateway(backend.endpoint, Limits::default()).await;
+    let mut client = gateway.connect().await;
+    for _ in 0..2 {
+        client.send(GET).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.body, "5\r\nhello\r\n0\r\n\r\n");
+        assert!(!answer.head.contains("close") && !answer.head.contains("x-hop"), "{}", answer.head);
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_gathered_on_the_way() {
     let stage = Stage::new().await;
     let gateway = gateway(stage.endpoint, Limits::default()).await;
