@@ -19,8 +19,6 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::limits::SWEEP_INTERVAL;
-
 tokio::task_local! {
     /// The stream whose future is being polled.
     static CURRENT: Arc<Stream>;
@@ -51,7 +49,8 @@ impl Streams {
 
     /// Ends streams whose client has taken nothing for so long.
     pub(crate) async fn sweep(&self, wait: Duration) -> Infallible {
-        let mut ticks = interval(SWEEP_INTERVAL.min(wait / 2).max(Duration::from_millis(1)));
+        // An idle connection should not be woken for this more often than it has to.
+        let mut ticks = interval((wait / 4).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -302,6 +302,30 @@ async fn a_websocket_is_relayed_with_half_close() {
 }
 
 #[tokio::test]
+async fn what_is_said_before_the_switch_waits_for_it() {
+    let stage = Stage::new().await;
+    let gateway = gateway(stage.endpoint, Limits::default()).await;
+    let mut client = gateway.connect().await;
+    // A client that cannot wait: its frames are no request, and neither is what looks like one in them.
+    client.send(format!("{WEBSOCKET}\u{1}GET /hidden HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")).await;
+    let mut upstream = stage.accept().await;
+    let heard = until(&mut upstream, "\r\n\r\n").await;
+    assert!(heard.ends_with("\r\n\r\n") && !heard.contains("hidden"), "{heard}");
+    upstream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 101);
+    assert_eq!(until(&mut upstream, "\r\n\r\n").await, "\u{1}GET /hidden HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    // The same bytes where the upstream does not switch: now they are a request, and a bad one.
+    let mut client = gateway.connect().await;
+    client.send(format!("{WEBSOCKET}GET /hidden HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")).await;
+    let mut upstream = stage.accept().await;
+    until(&mut upstream, "\r\n\r\n").await;
+    upstream.write_all(b"HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    assert_eq!(client.answer().await.unwrap().status, 400);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
 async fn a_revoked_websocket_ends_with_1008() {
     let stage = Stage::new().await;
     let gateway = gateway(stage.endpoint, Limits::default()).await;
