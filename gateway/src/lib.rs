@@ -6,3 +6,4 @@ mod files;
 pub mod limits;
 mod random;
 pub mod seal;
+pub mod sso;
