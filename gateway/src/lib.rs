@@ -2,6 +2,7 @@
 //!
 //! A library so far: it owns no listener and no route. What a person may open is decided by the shared policy; here it is only found out who asks.
 
+pub mod assertion;
 mod files;
 pub mod limits;
 mod random;
