@@ -78,6 +78,7 @@ async fn a_token_for_this_audience_is_believed_and_no_other() {
         (with(json!({"alg": "ES256", "kid": "unknown"})), false),
         (Key::make("one").jwt(&claims(&world, &good)), false),
         (shared(CLIENT_SECRET.as_bytes(), &json!({"alg": "HS256", "kid": "one"}), &claims(&world, &good)), false),
+        (key.confused(&claims(&world, &good)), false),
         (unsigned(&claims(&world, &good)), false),
         ("an-opaque-token".to_owned(), false),
         ("a.b.c".to_owned(), false),

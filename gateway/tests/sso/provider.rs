@@ -130,6 +130,11 @@ impl Key {
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 
+    /// Signed with what everybody knows of the key, as if it were a shared secret.
+    pub(crate) fn confused(&self, claims: &Value) -> String {
+        shared(self.pair.public_key().as_ref(), &json!({"alg": "HS256", "typ": "JWT", "kid": self.kid}), claims)
+    }
+
     pub(crate) fn jwt(&self, claims: &Value) -> String {
         self.sign(&json!({"alg": "ES256", "typ": "JWT", "kid": self.kid}), claims)
     }
@@ -327,7 +332,7 @@ impl Provider {
         match lie {
             Lie::AlgNone => format!("{}.", encoded(&json!({"alg": "none", "typ": "JWT"}), &claims)),
             Lie::SharedSecret => shared(CLIENT_SECRET.as_bytes(), &header("HS256"), &claims),
-            Lie::PublicKeyAsSecret => shared(key.pair.public_key().as_ref(), &header("HS256"), &claims),
+            Lie::PublicKeyAsSecret => key.confused(&claims),
             Lie::OtherKind => key.sign(&header("RS256"), &claims),
             Lie::OtherKey => Key::make(&key.kid).jwt(&claims),
             Lie::UnknownKey => Key::make("unknown").jwt(&claims),
