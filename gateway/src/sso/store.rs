@@ -145,10 +145,14 @@ impl Store {
         self.keys.index(&["sid", provider, sid])
     }
 
+    fn sid_of(&self, session: &Session) -> Option<[u8; 32]> {
+        session.tokens.sid.as_ref().map(|sid| self.sid_key(&session.person.provider, sid))
+    }
+
     /// Keeps a new session. Returns the sessions of the same person that had to make room.
     pub(crate) fn insert(&mut self, session: &Session) -> Result<Vec<SessionId>, StoreError> {
         let user = self.user_key(&session.person.provider, &session.person.subject);
-        let sid = session.tokens.sid.as_ref().map(|sid| self.sid_key(&session.person.provider, sid));
+        let sid = self.sid_of(session);
         let sealed = self.sealed(session, &user)?;
         let path = self.path.clone();
         let fail = |e| explain(&path, e);
@@ -174,8 +178,10 @@ impl Store {
     /// Replaces what a refresh brought. False: the session has ended meanwhile, and stays ended.
     pub(crate) fn update(&mut self, session: &Session) -> Result<bool, StoreError> {
         let user = self.user_key(&session.person.provider, &session.person.subject);
+        let sid = self.sid_of(session);
         let sealed = self.sealed(session, &user)?;
-        self.run("UPDATE session SET sealed = ?2 WHERE id = ?1 AND user_key = ?3", params![session.id.0, sealed, user]).map(|rows| rows > 0)
+        const SQL: &str = "UPDATE session SET sealed = ?2, sid_key = ?4 WHERE id = ?1 AND user_key = ?3";
+        self.run(SQL, params![session.id.0, sealed, user, sid]).map(|rows| rows > 0)
     }
 
     pub(crate) fn touch(&mut self, id: SessionId, last_seen: u64) -> Result<(), StoreError> {

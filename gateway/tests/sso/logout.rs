@@ -117,3 +117,22 @@ async fn a_logout_token_is_believed_once_and_from_the_provider_only() {
     assert_eq!(tell(&world, &token).await, StatusCode::BAD_REQUEST);
     assert!(hosts(&browser).await > 0);
 }
+
+#[tokio::test]
+async fn a_second_sign_in_of_one_browser_is_found_by_its_own_sid() {
+    let world = World::new().await;
+    let mut browser = Browser::new(&world);
+    // A tab stops right before it comes back, and another one signs in meanwhile.
+    let mut url = at(SHOP, "/");
+    while !url.contains("/.weft/callback") {
+        url = browser.step(&url).await.unwrap();
+    }
+    browser.app(&at(STOCK, "/")).await;
+    world.provider.claim("sid", json!("second"));
+    browser.open(&url).await;
+    let logout = |sid: &str| world.provider.key().jwt(&claims(&world, &json!({"sid": sid})));
+    assert_eq!(tell(&world, &logout("another")).await, StatusCode::OK);
+    assert_eq!(hosts(&browser).await, 3);
+    assert_eq!(tell(&world, &logout("second")).await, StatusCode::OK);
+    assert_eq!(hosts(&browser).await, 0);
+}

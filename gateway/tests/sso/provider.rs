@@ -22,7 +22,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use url::{Url, form_urlencoded};
 
 use crate::world::Time;
@@ -108,6 +108,8 @@ pub(crate) struct Provider {
     pub(crate) public: OnceLock<String>,
     pub(crate) behaviour: Mutex<Behaviour>,
     pub(crate) counts: Counts,
+    /// Refreshes are counted, and then wait for a permit; there are plenty, unless a test takes them away.
+    pub(crate) refreshing: Semaphore,
     time: Time,
 }
 
@@ -160,6 +162,7 @@ impl Provider {
             public: OnceLock::new(),
             behaviour: Mutex::new(behaviour),
             counts: Counts::default(),
+            refreshing: Semaphore::new(1000),
             time,
         });
         let served = Arc::clone(&provider);
@@ -262,6 +265,10 @@ impl Provider {
             Lie::TooManyRequests => return json_answer(StatusCode::TOO_MANY_REQUESTS, &json!({"error": "invalid_grant"})),
             _ => {}
         }
+        if form["grant_type"] == "refresh_token" {
+            self.counts.refreshes.fetch_add(1, Ordering::SeqCst);
+            self.refreshing.acquire().await.unwrap().forget();
+        }
         let mut behaviour = self.behaviour.lock().unwrap();
         let mut claims = behaviour.claims.clone();
         let mut nonce = None;
@@ -274,7 +281,6 @@ impl Provider {
             }
             nonce = Some(grant.nonce);
         } else {
-            self.counts.refreshes.fetch_add(1, Ordering::SeqCst);
             // Each refresh token is good once: a second refresh of the same session would be refused.
             let Some(before) = behaviour.refreshes.remove(&form["refresh_token"]) else { return refused("invalid_grant") };
             if lie == Lie::RefreshRefused {
