@@ -75,7 +75,7 @@ pub const CLAIM_MAX_BYTES: usize = 512;
 pub const REFRESH_SECONDS: u64 = 5 * 60;
 /// A refresh that could not ask the provider is tried again after this.
 pub const REFRESH_RETRY_SECONDS: u64 = 30;
-/// A request waits so long for a refresh; then it goes on with what is known.
+/// A request waits so long for a refresh, usually; then it goes on with what is known.
 pub const REFRESH_WAIT: Duration = Duration::from_secs(3);
 /// Refreshes under way. At the bound a request goes on with what is known.
 pub const REFRESHES_MAX: usize = 256;

@@ -33,6 +33,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub has_routes: HasRoutes,
     pub clock: Clock,
     pub render: Render,
+    /// How long a request waits for a refresh, usually [`limits::REFRESH_WAIT`]; then it goes on with what is known.
+    pub patience: Duration,
 }
 
 pub struct Sso {

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{
-    limits,
-    sso::{
-        Sso,
-        provider::ProviderError,
-        session::{Session, SessionId},
-        sessions::{End, Live},
-        store::StoreError,
-    },
+use crate::sso::{
+    Sso,
+    provider::ProviderError,
+    session::{Session, SessionId},
+    sessions::{End, Live},
+    store::StoreError,
 };
 
 impl Sso {
@@ -43,9 +40,9 @@ impl Sso {
                     sso.refresh(&live, now).await;
                     drop((turn, place));
                 });
-                tokio::time::timeout(limits::REFRESH_WAIT, flight).await.is_ok()
+                tokio::time::timeout(self.parts.patience, flight).await.is_ok()
             }
-            Err(_) => tokio::time::timeout(limits::REFRESH_WAIT, live.flight.lock()).await.is_ok(),
+            Err(_) => tokio::time::timeout(self.parts.patience, live.flight.lock()).await.is_ok(),
         };
         if !turn {
             // The provider is slow, which is nobody's fault here.

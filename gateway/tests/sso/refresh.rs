@@ -1,14 +1,18 @@
 //! Refreshes: one for however many requests, nobody signed out by one, and groups as they are now.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use rustls::RootCertStore;
 use serde_json::json;
 use weft_gateway::sso::{Access, End, Notice, SessionEvent, Who};
 
 use crate::{
     browser::{Browser, at},
     provider::Lie,
-    world::{SHOP, STOCK, World},
+    world::{SHOP, STOCK, World, caller, config, open_with},
 };
 
 /// Signed in, with an access token that has just ended.
@@ -68,6 +72,26 @@ async fn a_request_that_goes_away_does_not_lose_the_refreshed_token() {
     world.time.pass(3600);
     assert!(groups(&browser).await.is_some(), "the token that came last is the one that is kept");
     assert_eq!(refreshes(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_provider_holds_nobody_up() {
+    let (world, mut browser) = at_expiry().await;
+    browser.sso = open_with(&config(&world.provider, world.dir.path()), &world.time, caller(RootCertStore::empty()), Duration::ZERO);
+    world.provider.claim("groups", json!(["ops"]));
+    let permits = world.provider.refreshing.forget_permits(1000);
+    for _ in 0..20 {
+        assert_eq!(groups(&browser).await.unwrap(), ["sales"], "what is known");
+    }
+    while world.provider.counts.refreshes.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(groups(&browser).await.unwrap(), ["sales"]);
+    world.provider.refreshing.add_permits(permits);
+    while groups(&browser).await.unwrap() != ["ops"] {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.provider.counts.refreshes.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -73,9 +73,13 @@ pub(crate) fn caller(roots: RootCertStore) -> Caller {
 }
 
 pub(crate) fn open(config: &SsoConfig, time: &Time, caller: Caller) -> Arc<Sso> {
+    open_with(config, time, caller, Duration::from_secs(60))
+}
+
+pub(crate) fn open_with(config: &SsoConfig, time: &Time, caller: Caller, patience: Duration) -> Arc<Sso> {
     let clock = time.clone();
     let has_routes = Arc::new(|host: &str| host == SHOP || host == STOCK);
-    Sso::open(config, Parts { http: caller.client(), has_routes, clock: Arc::new(move || clock.now()), render: Arc::new(plain) }).unwrap()
+    Sso::open(config, Parts { http: caller.client(), has_routes, clock: Arc::new(move || clock.now()), render: Arc::new(plain), patience }).unwrap()
 }
 
 pub(crate) fn config(provider: &Provider, dir: &Path) -> SsoConfig {
