@@ -21,7 +21,7 @@ const HOUSE: &[Floor] = &[
     Floor { name: "model", crates: &["weft-snapshot", "weft-catalog"] },
     Floor { name: "policy", crates: &["weft-policy"] },
     Floor { name: "means", crates: &["weft-identity", "weft-tunnel", "weft-api", "weft-kernel", "weft-telemetry", "weft-config", "weft-lab", "weft-http"] },
-    Floor { name: "programs", crates: &["weft-agent", "weft-iam-bridge", "weft-cli", "weft-demo"] },
+    Floor { name: "programs", crates: &["weft-agent", "weft-gateway", "weft-iam-bridge", "weft-cli", "weft-demo"] },
     Floor { name: "end to end", crates: &["weft-tests", "weft-bench"] },
 ];
 
