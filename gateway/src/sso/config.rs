@@ -29,7 +29,7 @@ pub struct SsoConfig {
     pub state_dir: PathBuf,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderConfig {
     /// Names it in addresses, files and logs: lower-case letters, digits and dashes.
     pub name: String,
@@ -83,21 +83,25 @@ impl fmt::Debug for Secret {
 
 impl SsoConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if self.providers.is_empty() {
-            return Err(ConfigError::NoProvider);
-        }
         let host = Host::parse(&self.auth_host).map(|host| host.to_string());
         if host.as_deref() != Ok(self.auth_host.as_str()) {
             return Err(ConfigError::AuthHost(self.auth_host.clone()));
         }
-        for (at, provider) in self.providers.iter().enumerate() {
-            provider.check()?;
-            if self.providers[..at].iter().any(|other| other.name == provider.name || other.issuer == provider.issuer) {
-                return Err(ConfigError::Twice(provider.name.clone()));
-            }
-        }
-        Ok(())
+        check_providers(&self.providers)
     }
+}
+
+pub(crate) fn check_providers(providers: &[ProviderConfig]) -> Result<(), ConfigError> {
+    if providers.is_empty() {
+        return Err(ConfigError::NoProvider);
+    }
+    for (at, provider) in providers.iter().enumerate() {
+        provider.check()?;
+        if providers[..at].iter().any(|other| other.name == provider.name || other.issuer == provider.issuer) {
+            return Err(ConfigError::Twice(provider.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 impl ProviderConfig {

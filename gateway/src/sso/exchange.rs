@@ -139,6 +139,7 @@ impl Provider {
         }
         let old = before.map(|before| before.tokens.clone()).unwrap_or_default();
         let tokens = Tokens {
+            issuer: self.config.issuer.clone(),
             refresh: answer.refresh_token().map(|token| Zeroizing::new(token.secret().clone())).or(old.refresh),
             id: answer.id_token().map(|token| Zeroizing::new(token.to_string())).or(old.id),
             sid: all.get("sid").and_then(Value::as_str).map(str::to_owned).or(old.sid),

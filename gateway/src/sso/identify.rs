@@ -59,21 +59,22 @@ impl Sso {
         }
         let now = self.now();
         let tickets = tickets(head);
+        let providers = self.providers();
         let token = match bearer::token(head.headers) {
             // Beside a ticket, a token of somebody else's making is the application's own business.
-            Ok(token) => token.filter(|token| tickets.is_empty() || bearer::issuer(token, &self.providers).is_ok()),
+            Ok(token) => token.filter(|token| tickets.is_empty() || bearer::issuer(token, &providers).is_ok()),
             Err(()) => return self.refuse(access, ambiguous("there are several bearer tokens")),
         };
         match (token, tickets.is_empty()) {
             (Some(_), false) => self.refuse(access, ambiguous("there is a bearer token and a session cookie")),
-            (Some(token), true) => match bearer::person(token, &self.providers, now).await {
+            (Some(token), true) => match bearer::person(token, &providers, now).await {
                 Ok(person) => Who::Identified(Box::new(Identified { person, session: None, set_cookie: None })),
                 Err(error) => self.refuse(access, self.bad_token(head, &error)),
             },
             (None, false) => match self.by_ticket(head, &tickets, now).await {
                 Ok(Some(identified)) => Who::Identified(Box::new(identified)),
                 Ok(None) => self.nobody(head, access),
-                Err(error) => self.refuse(access, self.broken(&error)),
+                Err(error) => self.refuse(access, self.broken(head, &error)),
             },
             (None, true) => self.nobody(head, access),
         }
@@ -183,9 +184,14 @@ impl Sso {
         }
     }
 
-    pub(crate) fn broken(&self, error: &StoreError) -> Answer {
+    pub(crate) fn broken(&self, head: &Head<'_>, error: &StoreError) -> Answer {
         tracing::error!(%error, "sessions cannot be used");
-        answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "sessions_unavailable", "message": "sessions cannot be read at the moment"}))
+        const MESSAGE: &str = "Sessions cannot be read or kept at the moment. Try again in a minute; if it stays so, tell the people who run this site.";
+        match head.wants() {
+            Wants::Page => self.page(StatusCode::SERVICE_UNAVAILABLE, &Page::new("Nobody can be recognised at the moment", MESSAGE)),
+            Wants::Grpc => answer::grpc(14, MESSAGE),
+            Wants::Json => answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "sessions_unavailable", "message": MESSAGE})),
+        }
     }
 
     pub(crate) fn page(&self, status: StatusCode, page: &Page) -> Answer {

@@ -70,19 +70,20 @@ impl Sso {
         match self.found(head, now).await {
             Ok(Some(found)) => return self.lead_back(&found.live.session(), to, bind, now),
             Ok(None) => {}
-            Err(error) => return self.broken(&error),
+            Err(error) => return self.broken(head, &error),
         }
         let named = head.field("provider").and_then(|name| self.provider(&name));
-        let provider = match (named, &self.providers[..]) {
-            (Some(provider), _) | (None, [provider]) => provider,
-            _ => return self.choose(&to, bind),
+        let provider = match (named, &self.providers()[..]) {
+            (Some(provider), _) => provider,
+            (None, [only]) => Arc::clone(only),
+            (None, several) => return self.choose(several, &to, bind),
         };
-        self.send_to(provider, head, to, bind, now).await
+        self.send_to(&provider, head, to, bind, now).await
     }
 
-    fn choose(&self, to: &Place, bind: Option<OpaqueHash>) -> Answer {
+    fn choose(&self, providers: &[Arc<Provider>], to: &Place, bind: Option<OpaqueHash>) -> Answer {
         let mut page = Page::new("How do you want to sign in?", "Choose where you have an account.");
-        for provider in &self.providers {
+        for provider in providers {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("to", &self.outside.url(to)).append_pair("provider", &provider.config.name);
             if let Some(bind) = bind {
@@ -133,7 +134,7 @@ impl Sso {
             return answer::with_cookies(self.provider_said(head, &error, taken.to, now).await, [clear]);
         }
         // A provider that names itself must be the one that was asked (RFC 9207 section 2.4).
-        let asked = |provider: &&Arc<Provider>| head.field("iss").is_none_or(|iss| iss == provider.config.issuer);
+        let asked = |provider: &Arc<Provider>| head.field("iss").is_none_or(|iss| iss == provider.config.issuer);
         let (Some(code), Some(provider)) = (head.field("code"), self.provider(&taken.provider).filter(asked)) else {
             return answer::with_cookies(self.go_on_or_explain(head, Some(taken.to), now).await, [clear]);
         };
@@ -144,7 +145,7 @@ impl Sso {
                     let page = Page::new("Too many people are signed in", "No further session can be begun at the moment. Try again in a few minutes.");
                     self.page(StatusCode::SERVICE_UNAVAILABLE, &page.link("Try again", self.outside.url(&taken.to)))
                 }
-                Err(error) => self.broken(&error),
+                Err(error) => self.broken(head, &error),
             },
             Err(error) => self.failed(&error, &taken.to),
         };
@@ -244,7 +245,7 @@ impl Sso {
             }
             // It has ended in these few seconds: the address itself leads to sign in again.
             Ok(None) => answer::with_cookies(answer::redirect(&self.outside.url(&to)), [clear]),
-            Err(error) => self.broken(&error),
+            Err(error) => self.broken(head, &error),
         }
     }
 
@@ -252,7 +253,7 @@ impl Sso {
     async fn enter_without(self: &Arc<Self>, head: &Head<'_>, to: Option<Place>, now: u64) -> Answer {
         let live = match self.found(head, now).await {
             Ok(found) => found.is_some(),
-            Err(error) => return self.broken(&error),
+            Err(error) => return self.broken(head, &error),
         };
         if !live && cookie::transactions(head.headers).is_empty() && cookie::values(head.headers, cookie::LOOP).is_empty() {
             let text = "Signing in needs cookies, and the browser sent none. Allow cookies for this site, or open the page in the browser that you began to sign in with.";
@@ -271,7 +272,7 @@ impl Sso {
                 let text = "It was begun too long ago, in another browser, or was finished already. Nothing is lost: sign in once more.";
                 self.page(StatusCode::BAD_REQUEST, &Page::new("This sign-in cannot be finished", text).link("Sign in", self.outside.url(&to)))
             }
-            Err(error) => self.broken(&error),
+            Err(error) => self.broken(head, &error),
         }
     }
 

@@ -32,7 +32,7 @@ use std::{
     fmt,
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -83,13 +83,17 @@ pub struct Parts {
     pub patience: Duration,
 }
 
+type Providers = Arc<[Arc<Provider>]>;
+
 pub struct Sso {
     outside: Outside,
-    providers: Vec<Arc<Provider>>,
+    /// Replaced whole.
+    providers: RwLock<Providers>,
     sessions: Arc<Sessions>,
     parts: Parts,
     under_way: Mutex<UnderWay>,
     refreshes: Arc<Semaphore>,
+    state_dir: PathBuf,
 }
 
 struct UnderWay {
@@ -106,10 +110,10 @@ impl Sso {
         made.map_err(|source| SsoError::StateDir { path: config.state_dir.clone(), source })?;
         let keys = KeyRing::open(&config.state_dir.join("session-keys.json"), (parts.clock)())?;
         let store = Store::open(&config.state_dir.join("sessions.db"), keys)?;
-        let provider = |provider: &ProviderConfig| Arc::new(Provider::new(provider.clone(), Arc::clone(&parts.http), &config.state_dir));
-        Ok(Arc::new(Self {
+        let sso = Arc::new(Self {
+            state_dir: config.state_dir.clone(),
             outside: Outside { auth_host: config.auth_host.clone(), port: config.public_port },
-            providers: config.providers.iter().map(provider).collect(),
+            providers: RwLock::new(Arc::new([])),
             sessions: Arc::new(Sessions::new(store, config.lifetimes)),
             under_way: Mutex::new(UnderWay {
                 sign_ins: Table::new(limits::TRANSACTIONS_MAX, limits::TRANSACTION_SECONDS),
@@ -118,7 +122,27 @@ impl Sso {
             }),
             refreshes: Arc::new(Semaphore::new(limits::REFRESHES_MAX)),
             parts,
-        }))
+        });
+        sso.put_in_force(&config.providers);
+        Ok(sso)
+    }
+
+    /// Takes other providers in force. What is known of those that stay as they were is kept; sessions of one that is gone, or has another issuer, end with
+    /// their next request or renewal.
+    pub fn reconfigure(&self, providers: &[ProviderConfig]) -> Result<(), ConfigError> {
+        config::check_providers(providers)?;
+        self.put_in_force(providers);
+        Ok(())
+    }
+
+    fn put_in_force(&self, providers: &[ProviderConfig]) {
+        let before = self.providers();
+        let provider = |config: &ProviderConfig| match before.iter().find(|provider| provider.config == *config) {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(Provider::new(config.clone(), Arc::clone(&self.parts.http), &self.state_dir)),
+        };
+        let after: Providers = providers.iter().map(provider).collect();
+        *self.providers.write().unwrap_or_else(PoisonError::into_inner) = after;
     }
 
     /// All sessions: to list and end a person's own, and to be told of ends.
@@ -141,8 +165,17 @@ impl Sso {
         (self.parts.clock)()
     }
 
-    fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
-        self.providers.iter().find(|provider| provider.config.name == name)
+    fn providers(&self) -> Providers {
+        Arc::clone(&self.providers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn provider(&self, name: &str) -> Option<Arc<Provider>> {
+        self.providers().iter().find(|provider| provider.config.name == name).cloned()
+    }
+
+    /// The provider that a session is of, as long as it is the very one that vouched for its person.
+    fn provider_of(&self, session: &Session) -> Option<Arc<Provider>> {
+        self.provider(&session.person.provider).filter(|provider| provider.config.issuer == session.tokens.issuer)
     }
 
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
@@ -162,7 +195,8 @@ impl Sso {
 
 impl fmt::Debug for Sso {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let providers: Vec<&str> = self.providers.iter().map(|provider| provider.config.name.as_str()).collect();
+        let providers = self.providers();
+        let providers: Vec<&str> = providers.iter().map(|provider| provider.config.name.as_str()).collect();
         f.debug_struct("Sso").field("outside", &self.outside).field("providers", &providers).finish_non_exhaustive()
     }
 }

@@ -24,7 +24,7 @@ impl Sso {
     /// handed out must not be lost because a browser went away. The others wait. `None`: it has ended.
     pub(crate) async fn fresh(self: &Arc<Self>, live: Arc<Live>, now: u64) -> Result<Option<Arc<Session>>, StoreError> {
         let session = live.session();
-        if self.provider(&session.person.provider).is_none() {
+        if self.provider_of(&session).is_none() {
             let id = session.id;
             self.blocking(move |sessions| sessions.end(id, End::Refused)).await?;
             return Ok(None);
@@ -58,7 +58,7 @@ impl Sso {
         if !session.refresh_is_due(now) {
             return;
         }
-        let Some(provider) = self.provider(&session.person.provider) else { return };
+        let Some(provider) = self.provider_of(&session) else { return };
         let id = session.id;
         let kept = match provider.refresh(&session, now).await {
             Ok(vouched) => {

@@ -43,6 +43,8 @@ pub struct Session {
 /// What the provider gave. Secrets: no Debug shows them.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Tokens {
+    /// Who gave them.
+    pub(crate) issuer: String,
     pub(crate) refresh: Option<Zeroizing<String>>,
     /// For the provider's logout, which wants to know whom it is about.
     pub(crate) id: Option<Zeroizing<String>>,

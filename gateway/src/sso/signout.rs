@@ -35,16 +35,16 @@ impl Sso {
         let now = self.now();
         let session = match self.found(head, now).await {
             Ok(found) => found.map(|found| found.live.session()),
-            Err(error) => return self.broken(&error),
+            Err(error) => return self.broken(head, &error),
         };
         let mut to = self.outside.auth("/.weft/signed-out");
         if let Some(session) = session {
             let id = session.id;
             if let Err(error) = self.blocking(move |sessions| sessions.end(id, End::SignedOut)).await {
-                return self.broken(&error);
+                return self.broken(head, &error);
             }
             let local = field(body, "local").as_deref() == Some("1");
-            let provider = self.provider(&session.person.provider).filter(|_| !local);
+            let provider = self.provider_of(&session).filter(|_| !local);
             to = provider.and_then(|provider| provider.logout_url(&session, &to)).unwrap_or(to);
         }
         answer::with_cookies(answer::redirect(&to), [cookie::TICKET, cookie::LOOP].map(gone))
@@ -72,7 +72,8 @@ impl Sso {
         };
         let now = self.now();
         let issuer = jws::claimed_issuer(&token).ok();
-        let Some(provider) = self.providers.iter().find(|provider| Some(&provider.config.issuer) == issuer.as_ref()) else {
+        let providers = self.providers();
+        let Some(provider) = providers.iter().find(|provider| Some(&provider.config.issuer) == issuer.as_ref()) else {
             return refused("the logout token's issuer is not configured here");
         };
         let Ok(known) = provider.known(now).await else { return answer::empty(StatusCode::SERVICE_UNAVAILABLE) };
@@ -103,7 +104,7 @@ impl Sso {
             }
             Err(error) => {
                 self.under_way().logouts.give_back(&name, &id);
-                self.broken(&error)
+                self.broken(head, &error)
             }
         }
     }

@@ -33,7 +33,7 @@ fn person(subject: &str) -> Person {
 }
 
 fn tokens(sid: &str) -> Tokens {
-    Tokens { refresh: Some(Zeroizing::new("refresh-secret".into())), id: None, sid: Some(sid.into()) }
+    Tokens { issuer: "https://id".into(), refresh: Some(Zeroizing::new("refresh-secret".into())), id: None, sid: Some(sid.into()) }
 }
 
 fn begin(sessions: &Sessions, subject: &str, now: u64) -> (SessionId, Opaque) {

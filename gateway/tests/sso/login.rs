@@ -324,6 +324,26 @@ async fn of_several_providers_a_person_chooses_one_and_claims_are_where_the_conf
 }
 
 #[tokio::test]
+async fn other_providers_come_in_force_and_sessions_of_those_that_went_end() {
+    let world = World::new().await;
+    let second = Provider::start(world.time.clone()).await;
+    let live = async |browser: &Browser| matches!(browser.ask(&at(SHOP, "/"), &[], Access::SignedIn).await, Who::Identified(_));
+    let mut browser = Browser::new(&world);
+    browser.app(&at(SHOP, "/")).await;
+    let corp = provider_config("corp", &world.provider);
+    world.sso.reconfigure(&[corp.clone(), provider_config("other", &second)]).unwrap();
+    assert!(live(&browser).await);
+    assert!(world.sso.reconfigure(&[]).is_err());
+    assert!(live(&browser).await, "what is refused changes nothing");
+    // The same name, but somebody else who vouches: the same `sub` is another person there.
+    world.sso.reconfigure(&[provider_config("corp", &second)]).unwrap();
+    assert!(!live(&browser).await);
+    world.sso.reconfigure(&[corp]).unwrap();
+    assert!(!live(&browser).await);
+    browser.app(&at(SHOP, "/")).await;
+}
+
+#[tokio::test]
 async fn what_the_provider_says_of_a_failure_is_shown_as_text() {
     let world = World::new().await;
     let mut browser = Browser::new(&world);
