@@ -7,6 +7,7 @@ mod node;
 mod policy;
 mod status;
 mod table;
+mod user;
 mod why;
 
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +22,7 @@ pub use node::{certs, nodes, workloads};
 pub use policy::{policies, services};
 pub use status::status;
 pub use table::{Grid, Tone};
+pub use user::users;
 pub use why::why;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

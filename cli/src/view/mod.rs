@@ -5,9 +5,11 @@ mod flow;
 mod node;
 mod policy;
 mod stamp;
+mod user;
 
 pub use decision::{AnswerView, PartyView};
 pub use flow::FlowView;
 pub use node::{BridgeView, CanaryView, CertView, NodeView, ProgramView, ProofView, WorkloadView};
 pub use policy::{PolicyView, PortView, ServiceView};
 pub use stamp::{Stamp, span};
+pub use user::UserView;
