@@ -1,4 +1,6 @@
 //! The last-known snapshot on disk, so that a restart without a bridge goes on where it was. Nothing read here is believed before it is verified again.
+//!
+//! A revision is on disk before it is in force: an agent killed between the two must not come back with what that revision took away.
 
 use std::{
     io,
@@ -16,6 +18,8 @@ use crate::files;
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     file: PathBuf,
+    /// What is being put in force.
+    next: PathBuf,
 }
 
 #[derive(Debug, Error)]
@@ -30,25 +34,43 @@ pub enum LoadError {
 
 impl SnapshotStore {
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: state_dir.join("snapshot.pb") }
+        Self { file: state_dir.join("snapshot.pb"), next: state_dir.join("snapshot.next.pb") }
     }
 
-    /// `None`: there has been none.
-    pub fn load(&self, keyring: &Keyring) -> Result<Option<(Envelope, Snapshot)>, LoadError> {
-        let file = || self.file.clone();
-        let bytes = match std::fs::read(&self.file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|source| LoadError::Read { file: file(), source })?,
-        };
-        let envelope = from_wire(wire::Envelope::decode(&*bytes).map_err(|source| LoadError::Decode { file: file(), source })?);
-        let snapshot = keyring.open(&envelope).map_err(|source| LoadError::Open { file: file(), source })?;
-        Ok(Some((envelope, snapshot)))
+    /// What can be believed, the newest first: an agent may have been killed between [`Self::stage`] and [`Self::settle`].
+    pub fn load(&self, keyring: &Keyring) -> Vec<Result<(Envelope, Snapshot), LoadError>> {
+        let found = [&self.next, &self.file].into_iter().filter_map(|file| load(file, keyring).transpose());
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|f| std::cmp::Reverse(f.as_ref().map_or(Revision(0), |(e, _)| e.revision)));
+        found
     }
 
-    /// Replaces what is there; after a crash it is the old or the new.
-    pub fn save(&self, envelope: &Envelope) -> io::Result<()> {
-        files::write_atomic(&self.file, &to_wire(envelope).encode_to_vec(), 0o600)
+    /// Puts it beside the one in force. After a crash it is there whole or not at all.
+    pub fn stage(&self, envelope: &Envelope) -> io::Result<()> {
+        files::write_atomic(&self.next, &to_wire(envelope).encode_to_vec(), 0o600)
     }
+
+    /// What was staged is in force: it replaces the one of before.
+    pub fn settle(&self) -> io::Result<()> {
+        std::fs::rename(&self.next, &self.file)
+    }
+
+    /// What was staged has been refused.
+    pub fn unstage(&self) {
+        let _ = std::fs::remove_file(&self.next);
+    }
+}
+
+/// `None`: there is none.
+fn load(file: &Path, keyring: &Keyring) -> Result<Option<(Envelope, Snapshot)>, LoadError> {
+    let name = || file.to_owned();
+    let bytes = match std::fs::read(file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|source| LoadError::Read { file: name(), source })?,
+    };
+    let envelope = from_wire(wire::Envelope::decode(&*bytes).map_err(|source| LoadError::Decode { file: name(), source })?);
+    let snapshot = keyring.open(&envelope).map_err(|source| LoadError::Open { file: name(), source })?;
+    Ok(Some((envelope, snapshot)))
 }
 
 /// The wire's envelope, unverified.
@@ -105,8 +127,18 @@ mod tests {
             Self { store: SnapshotStore::new(dir.path()), dir, key: SigningKey::generate().unwrap().0 }
         }
 
+        fn signed(&self, revision: u64) -> Envelope {
+            self.key.sign(Revision(revision), encode(&snapshot(revision)))
+        }
+
         fn save(&self, revision: u64) {
-            self.store.save(&self.key.sign(Revision(revision), encode(&snapshot(revision)))).unwrap();
+            self.store.stage(&self.signed(revision)).unwrap();
+            self.store.settle().unwrap();
+        }
+
+        /// The revisions that would be tried, and 0 for what would not be believed.
+        fn loaded(&self, keyring: &Keyring) -> Vec<u64> {
+            self.store.load(keyring).into_iter().map(|found| found.map_or(0, |(e, _)| e.revision.0)).collect()
         }
 
         fn keyring(&self) -> Keyring {
@@ -121,10 +153,23 @@ mod tests {
     #[test]
     fn what_was_saved_last_is_loaded() {
         let b = Bench::new();
-        assert!(b.store.load(&b.keyring()).unwrap().is_none());
+        assert!(b.loaded(&b.keyring()).is_empty());
         b.save(1);
         b.save(2);
-        assert_eq!(b.store.load(&b.keyring()).unwrap().unwrap().1, snapshot(2));
+        assert_eq!(b.loaded(&b.keyring()), [2]);
+    }
+
+    #[test]
+    fn what_was_staged_comes_first_and_goes_when_it_is_refused() {
+        let b = Bench::new();
+        b.save(1);
+        b.store.stage(&b.signed(2)).unwrap();
+        assert_eq!(b.loaded(&b.keyring()), [2, 1]);
+        b.store.unstage();
+        assert_eq!(b.loaded(&b.keyring()), [1]);
+        // What cannot be read does not stand before what can.
+        std::fs::write(b.dir.path().join("snapshot.next.pb"), "half").unwrap();
+        assert_eq!(b.loaded(&b.keyring()), [1, 0]);
     }
 
     #[test]
@@ -136,13 +181,13 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(b.file(), bad).unwrap();
-            b.store.load(&b.keyring()).unwrap_err();
+            assert_eq!(b.loaded(&b.keyring()), [0], "byte {at}");
         }
         std::fs::write(b.file(), good).unwrap();
         let other = SigningKey::generate().unwrap().0;
         let stranger = Keyring::new(vec![(other.id().to_owned(), other.public_key())]);
-        assert!(matches!(b.store.load(&stranger), Err(LoadError::Open { .. })));
-        assert!(b.store.load(&b.keyring()).unwrap().is_some());
+        assert!(matches!(b.store.load(&stranger)[..], [Err(LoadError::Open { .. })]));
+        assert_eq!(b.loaded(&b.keyring()), [1]);
     }
 
     #[test]
@@ -150,8 +195,8 @@ mod tests {
         let b = Bench::new();
         b.save(1);
         // The file beside which the new one is written cannot be made.
-        std::fs::create_dir(b.dir.path().join("snapshot.pb.new")).unwrap();
-        assert!(b.store.save(&b.key.sign(Revision(2), encode(&snapshot(2)))).is_err());
-        assert_eq!(b.store.load(&b.keyring()).unwrap().unwrap().1, snapshot(1));
+        std::fs::create_dir(b.dir.path().join("snapshot.next.pb.new")).unwrap();
+        b.store.stage(&b.signed(2)).unwrap_err();
+        assert_eq!(b.loaded(&b.keyring()), [1]);
     }
 }

@@ -1,8 +1,9 @@
-//! `cargo xtask test --kernel LINE`: the privileged tests under another kernel, in a guest with the programs of this checkout.
+//! `cargo xtask test --kernel LINE`: the privileged tests under another kernel, with the programs of this checkout. Each test program has a guest of its
+//! own, so that one that hangs or takes the kernel down costs nobody else's answer.
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use weft_host::Need;
 
 use crate::{debian, demo, process, suite, vm};
 
-/// Emulated, everything takes about ten times as long.
+/// Of one test program. Emulated, everything takes about ten times as long.
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 /// The guest's disk, its parts while they are made, and the test programs.
 const SPACE_MIB: u64 = 6 * 1024;
@@ -31,23 +32,50 @@ pub(crate) fn run(line: &str, args: &[String]) -> Result<()> {
     let (chosen, rest) = split(args);
     let luggage = vm::Luggage::new(&cache, &kernel)?;
     demo::build()?;
-    let mut plan = String::new();
-    for test in programs(&chosen)? {
-        let name = test.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        luggage.program(&test, &format!("{BIN}/deps/{name}"))?;
-        plan.push_str(&[format!("/weft/{BIN}/deps/{name}")].iter().chain(&rest).cloned().collect::<Vec<_>>().join("\t"));
-        plan.push('\n');
+    let programs = programs(&chosen)?;
+    for test in &programs {
+        luggage.program(test, &inside(test))?;
     }
     bring(&luggage)?;
-    luggage.plan(&plan)?;
 
-    println!("    booting Linux {}, emulated: everything takes about ten times as long", kernel.version);
-    let guest = vm::Guest { kernel: &kernel, system: &system, luggage: &luggage, init: "/weft/bin/xtask guest", append: "", capture: None, deadline: DEADLINE };
-    match guest.run()?.iter().rev().find_map(|said| said.strip_prefix(vm::EXIT)?.trim().parse::<i32>().ok()) {
-        Some(0) => Ok(()),
-        Some(code) => bail!("tests failed under Linux {} (exit code {code})", kernel.version),
-        None => bail!("the guest (Linux {}) ended without saying how the tests went", kernel.version),
+    println!("    Linux {}, emulated: everything takes about ten times as long", kernel.version);
+    let (mut rows, mut red) = (Vec::new(), 0);
+    for test in &programs {
+        let begun = Instant::now();
+        luggage.plan(&[format!("/weft/{}", inside(test))].iter().chain(&rest).cloned().collect::<Vec<_>>().join("\t"))?;
+        let guest =
+            vm::Guest { kernel: &kernel, system: &system, luggage: &luggage, init: "/weft/bin/xtask guest", append: "", capture: None, deadline: DEADLINE };
+        let outcome = guest.run().and_then(|said| ended(&said));
+        red += usize::from(outcome.is_err());
+        let outcome = outcome.map_or_else(|error| format!("RED: {error:#}"), |()| "green".to_owned());
+        rows.push(format!("  {:<14} {:>7.1} s  {outcome}", name(test), begun.elapsed().as_secs_f64()));
+        println!("{}", rows.last().map_or("", String::as_str));
     }
+    println!("\n    Linux {}:\n{}", kernel.version, rows.join("\n"));
+    if red > 0 {
+        bail!("{red} of {} test programs are red under Linux {}", programs.len(), kernel.version);
+    }
+    Ok(())
+}
+
+/// What the guest said of its end.
+fn ended(said: &[String]) -> Result<()> {
+    match said.iter().rev().find_map(|line| line.strip_prefix(vm::EXIT)?.trim().parse::<i32>().ok()) {
+        Some(0) => Ok(()),
+        Some(code) => bail!("exit code {code}"),
+        None => bail!("the guest ended without saying how the tests went"),
+    }
+}
+
+/// Where a test program lies in the guest, below `/weft`.
+fn inside(test: &Path) -> String {
+    format!("{BIN}/deps/{}", test.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// `wire` of `wire-0123456789abcdef`.
+fn name(test: &Path) -> String {
+    let stem = test.file_name().unwrap_or_default().to_string_lossy();
+    stem.rsplit_once('-').map_or(&*stem, |(name, _)| name).to_owned()
 }
 
 /// Every program of weft that a test may start.

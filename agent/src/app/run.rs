@@ -143,7 +143,7 @@ async fn follow(node: &Arc<Node>) {
 
 fn newer(node: &Node) -> anyhow::Result<()> {
     let membership = node.mesh.membership().context("no membership")?;
-    let Some((envelope, snapshot)) = node.applier.store.load(&membership.keyring())? else { return Ok(()) };
+    let Some((envelope, snapshot)) = node.applier.store.load(&membership.keyring()).into_iter().next().transpose()? else { return Ok(()) };
     if snapshot.revision > node.mesh.revision() {
         let index = Arc::new(Index::new(Arc::new(snapshot)));
         node.mesh.set_snapshot(index.clone(), Arc::new(envelope));

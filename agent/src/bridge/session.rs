@@ -128,7 +128,7 @@ impl Session {
             Some(bridge_message::Message::Envelope(envelope)) => {
                 let (bridge, revision, delta) = (self.bridge.clone(), envelope.revision, envelope.base_revision != 0);
                 let envelope = snapshots::from_wire(envelope);
-                let applied = tokio::task::spawn_blocking(move || bridge.applier.apply(envelope, &bridge.workloads)).await?;
+                let applied = tokio::task::spawn_blocking(move || bridge.applier.apply(&envelope, &bridge.workloads)).await?;
                 self.bridge.metrics.snapshot(delta, applied.is_ok());
                 let error = applied.err().unwrap_or_default();
                 if !error.is_empty() {

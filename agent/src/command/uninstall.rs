@@ -10,7 +10,7 @@ use crate::{app::places, config::Config, holder};
 
 /// What the agent makes in its directories; anything else there is somebody else's.
 const RUN_FILES: [&str; 6] = ["agent.sock", "agent.lock", "holder.sock", "holder.lock", "holder.log", "hosts"];
-const STATE_FILES: [&str; 4] = ["snapshot.pb", "workloads.json", "identity/mesh.json", "identity/node.pem"];
+const STATE_FILES: [&str; 5] = ["snapshot.pb", "snapshot.next.pb", "workloads.json", "identity/mesh.json", "identity/node.pem"];
 
 pub fn uninstall(config: &Config) -> anyhow::Result<()> {
     if let Some(pid) = running(config)? {

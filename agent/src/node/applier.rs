@@ -2,8 +2,8 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
@@ -35,40 +35,52 @@ pub struct Applier {
     pub applying: Mutex<()>,
 }
 
+/// An envelope that may be put in force.
+struct Read {
+    /// Complete, also where what came was a change.
+    envelope: Arc<Envelope>,
+    snapshot: Snapshot,
+    base: Revision,
+    began: Instant,
+    opened: Duration,
+}
+
 impl Applier {
     /// Puts the last-known snapshot in force; false: there is none that can be believed.
     pub fn restore(&self) -> bool {
         let Some(membership) = self.mesh.membership() else { return false };
-        let loaded = match self.store.load(&membership.keyring()) {
-            Ok(Some((envelope, _))) => envelope,
-            Ok(None) => return false,
-            Err(error) => {
-                warn!(error = %Chain(&error), "the last snapshot is not used");
-                return false;
-            }
-        };
-        match self.put_in_force(&loaded) {
-            Ok(_) => true,
-            Err(error) => {
-                warn!(error, "the last snapshot cannot be put in force");
-                false
+        let _one = self.one_at_a_time();
+        for loaded in self.store.load(&membership.keyring()) {
+            let restored = loaded.map_err(|e| Chain(&e).to_string()).and_then(|(envelope, _)| self.put_in_force(self.read(&envelope)?));
+            match restored {
+                Ok(()) => return true,
+                Err(error) => warn!(error, "a snapshot on disk is not used"),
             }
         }
+        false
     }
 
     /// Puts a new revision in force; the error says why the former one stays. Blocks.
-    pub fn apply(&self, envelope: Envelope, workloads: &Workloads) -> Result<Revision, String> {
-        let revision = envelope.revision;
-        let Some(whole) = self.put_in_force(&envelope)? else { return Ok(revision) };
-        workloads.look();
-        match self.store.save(&whole) {
+    pub fn apply(&self, envelope: &Envelope, workloads: &Workloads) -> Result<(), String> {
+        let _one = self.one_at_a_time();
+        let read = self.read(envelope)?;
+        if self.mesh.envelope().is_some_and(|current| *current == *read.envelope) {
+            return Ok(());
+        }
+        let staged = self.store.stage(&read.envelope);
+        if let Err(refused) = self.put_in_force(read) {
+            self.store.unstage();
+            return Err(refused);
+        }
+        match staged.and_then(|()| self.store.settle()) {
             Ok(()) => self.warnings.clear(Topic::Snapshot),
             Err(e) => self.warnings.set(
                 Topic::Snapshot,
                 vec![format!("the snapshot in force is not on disk, so a restart without the IAM bridge goes on with an older one: {e}")],
             ),
         }
-        Ok(revision)
+        workloads.look();
+        Ok(())
     }
 
     /// Holds the kernel's policy tables against the snapshot, and puts them back when they differ; what was found then. Blocks.
@@ -83,7 +95,7 @@ impl Applier {
             };
         }
         // A revision may have been on its way in: looked at again with nobody changing anything.
-        let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
+        let _one = self.one_at_a_time();
         let index = self.mesh.index()?;
         match self.is_in_force(&index) {
             Ok(true) => None,
@@ -109,32 +121,37 @@ impl Applier {
         Ok(held == wanted && self.kernel.state()?.revision() == index.snapshot().revision.0)
     }
 
-    /// The complete envelope of what is in force now; `None`: it was before.
-    fn put_in_force(&self, envelope: &Envelope) -> Result<Option<Arc<Envelope>>, String> {
-        let _one = self.applying.lock().unwrap_or_else(|e| e.into_inner());
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Verified, of this node's mesh, and newer than what is in force or the same.
+    fn read(&self, envelope: &Envelope) -> Result<Read, String> {
         let began = Instant::now();
         let membership = self.mesh.membership().ok_or("the node has not joined a mesh")?;
         let (whole, snapshot) = self.open(envelope, &membership)?;
         if snapshot.trust_domain != *membership.trust_domain() {
             return Err(format!("the snapshot is of trust domain {}, this node belongs to {}", snapshot.trust_domain, membership.trust_domain()));
         }
-        if let Some(current) = self.mesh.envelope().filter(|c| membership.snapshot_keys.iter().any(|(id, _)| *id == c.key_id)) {
-            if *current == whole {
-                return Ok(None);
-            }
-            if current.revision >= whole.revision {
-                return Err(format!("revision {} is not newer than revision {}, which is in force", whole.revision, current.revision));
-            }
+        if let Some(current) = self.mesh.envelope().filter(|c| membership.snapshot_keys.iter().any(|(id, _)| *id == c.key_id))
+            && *current != whole
+            && current.revision >= whole.revision
+        {
+            return Err(format!("revision {} is not newer than revision {}, which is in force", whole.revision, current.revision));
         }
-        let opened = began.elapsed();
+        Ok(Read { envelope: Arc::new(whole), snapshot, base: envelope.base_revision, began, opened: began.elapsed() })
+    }
+
+    fn put_in_force(&self, read: Read) -> Result<(), String> {
+        let Read { envelope, snapshot, base, began, opened } = read;
+        let staged = began.elapsed();
         let tables = tables(&snapshot);
         let index = Arc::new(Index::new(Arc::new(snapshot)));
         // The proxy first: for a moment it judges by the new revision what the kernel let pass by the old one, never the other way round, so a
         // connection that the new revision allows is not refused behind the kernel's back.
         let former = self.mesh.index();
         let indexed = began.elapsed();
-        let whole = Arc::new(whole);
-        let before = self.mesh.set_snapshot(index.clone(), whole.clone());
+        let before = self.mesh.set_snapshot(index.clone(), envelope.clone());
         if let Err(error) = self.kernel.apply(&tables, envelope.revision) {
             self.mesh.restore_snapshot(before);
             return Err(Chain(&error).to_string());
@@ -142,14 +159,15 @@ impl Applier {
         let applied = began.elapsed();
         let revoked = self.proxy.revoke(&index);
         self.revoker.revised(former.map(|former| touched(&former, &index)).unwrap_or_default());
-        self.metrics.applied(applied, whole.payload.len());
+        self.metrics.applied(applied, envelope.payload.len());
         info!(
             revision = %envelope.revision,
-            base = %envelope.base_revision,
+            %base,
             services = index.snapshot().services.len(),
             grants = index.snapshot().grants.len(),
             revoked,
             opened_ms = opened.as_millis() as u64,
+            staged_ms = staged.as_millis() as u64,
             indexed_ms = indexed.as_millis() as u64,
             applied_ms = applied.as_millis() as u64,
             told_ms = began.elapsed().as_millis() as u64,
@@ -159,7 +177,7 @@ impl Applier {
             Ok(()) => self.warnings.clear(Topic::Hosts),
             Err(e) => self.warnings.set(Topic::Hosts, vec![format!("the hosts file {} is not written: {e}", self.hosts_file.display())]),
         }
-        Ok(Some(whole))
+        Ok(())
     }
 
     /// Verified and read: a complete envelope as it is, a change by what is in force.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use weft_ebpf_common::{Addr, Attestation, PATH_DELIVERED, SIDE_CLIENT};
 use weft_policy::{Index, ResolvedKind};
 use weft_snapshot::Port;
-use weft_tunnel::{Answer, Header, HeaderDecoder};
+use weft_tunnel::{Answer, Header, HeaderDecoder, HeaderError};
 use weft_types::{Protocol, Reason, SpiffeId, Verdict};
 
 use super::{
@@ -233,7 +233,9 @@ impl Inbound {
     }
 
     async fn answer_nonsense(&self, tunnel: &mut Tunnel, error: &TunnelError) {
-        if let TunnelError::Header(e) = error {
+        if let TunnelError::Header(e) = error
+            && *e != HeaderError::Reset
+        {
             let failure = Failure::new(Reason::BadHeader, e.to_string());
             Account::new(&self.shared.host, Point::In, &self.workload, fresh_flow_id(), None).refused(&failure);
             let _ = timeout(HEADER, tunnel.send_answer(&Answer::refused(Reason::BadHeader, &e.to_string()))).await;

@@ -8,7 +8,7 @@ use crate::limits::{DATA_MAX_BYTES, FRAME_HEADER_BYTES};
 
 const DATA: u8 = 1;
 const FIN: u8 = 2;
-const RESET: u8 = 3;
+pub(crate) const RESET: u8 = 3;
 
 /// Why a side ends a connection at once. The application at the other end gets a TCP RST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@ use weft_types::FlowId;
 
 use crate::{
     VERSION,
+    frame::RESET,
     limits::{HEADER_BYTES, HEADER_FIELDS_BYTES, HEADER_MAX_BYTES, HEADER_PREFIX_BYTES},
 };
 
@@ -28,6 +29,9 @@ pub struct Header {
 pub enum HeaderError {
     #[error("the header starts with {0:02x?} instead of \"weft\": the peer speaks another protocol")]
     Magic([u8; 4]),
+    /// It had crossed the FIN that ended the connection before. The tunnel ends with it, and nothing is wrong.
+    #[error("RESET stands where a header may come")]
+    Reset,
     #[error("the header is of version {0}, this build speaks {VERSION}: upgrade the older node")]
     Version(u8),
     #[error("the header's reserved byte is {0}, not 0")]
@@ -88,6 +92,9 @@ impl HeaderDecoder {
             self.fill(input, HEADER_PREFIX_BYTES);
             // As early as possible, so that a stranger's first byte is enough to refuse it.
             let seen = self.filled.min(MAGIC.len());
+            if self.bytes[0] == RESET && seen > 0 {
+                return Err(HeaderError::Reset);
+            }
             if self.bytes[..seen] != MAGIC[..seen] {
                 return Err(HeaderError::Magic([self.bytes[0], self.bytes[1], self.bytes[2], self.bytes[3]]));
             }

@@ -1,4 +1,4 @@
-//! The first process of a guest that runs test programs: mounts, runs, says how it ended on the console, powers off.
+//! The first process of a guest that runs a test program: mounts, runs, says how it ended on the console, powers off.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -18,18 +18,15 @@ use rustix::{
 
 /// Before the exit code, on a line of its own.
 pub(crate) const EXIT: &str = "weft-guest: exit";
-/// Programs and their arguments, one a line, separated by tabs.
+/// A program and its arguments, separated by tabs.
 pub(super) const PLAN: &str = "plan";
 
 /// Ends the machine in any case.
 pub(crate) fn inside() -> Result<()> {
-    let code = match run() {
-        Ok(failed) => i32::from(failed > 0),
-        Err(error) => {
-            println!("error: {error:#}");
-            2
-        }
-    };
+    let code = run().unwrap_or_else(|error| {
+        println!("error: {error:#}");
+        2
+    });
     println!("{EXIT} {code}");
     // The console is slow, and what it has not sent yet would be lost.
     let _ = Command::new("stty").args(["-F", "/dev/console", "sane"]).status();
@@ -37,23 +34,14 @@ pub(crate) fn inside() -> Result<()> {
     reboot(RebootCommand::PowerOff).context("cannot power off")
 }
 
-fn run() -> Result<usize> {
+fn run() -> Result<i32> {
     if std::process::id() != 1 {
         bail!("this is for the first process of a virtual machine: it ends by powering off");
     }
     prepare()?;
     let plan = fs::read_to_string(Path::new("/weft").join(PLAN)).context("cannot read the plan")?;
-    let (mut failed, mut rows) = (0, Vec::new());
-    for line in plan.lines() {
-        let words: Vec<&str> = line.split('\t').collect();
-        let begun = Instant::now();
-        println!("==> {line}");
-        let code = one(&words)?;
-        failed += usize::from(code != 0);
-        rows.push(format!("{:<60} {} {:>6.1} s", line.replace('\t', " "), if code == 0 { "green" } else { "RED  " }, begun.elapsed().as_secs_f64()));
-    }
-    println!("{}", rows.join("\n"));
-    Ok(failed)
+    println!("==> {plan}");
+    one(&plan.split('\t').collect::<Vec<_>>())
 }
 
 fn prepare() -> Result<()> {
@@ -86,7 +74,7 @@ fn prepare() -> Result<()> {
 
 /// Probes get five times their time: an agent's start takes ten seconds here, and more on a busy machine. Orphans become children of the first process; one that is not waited for would look alive to a test.
 fn one(words: &[&str]) -> Result<i32> {
-    let [program, arguments @ ..] = words else { bail!("an empty line in the plan") };
+    let [program, arguments @ ..] = words else { bail!("the plan is empty") };
     let environment = HashMap::from([
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weft_ebpf_common::{Attestation, PATH_SAME_NODE, TUNNEL_PORT};
 use weft_identity::{FixedSvid, Svid};
-use weft_tunnel::{Answer, Header};
+use weft_tunnel::{Answer, Header, ResetReason};
 use weft_types::{FlowId, Reason, Verdict};
 
 use super::{
@@ -206,6 +206,15 @@ async fn the_called_node_takes_headers_for_its_own_workload_alone() {
     assert_eq!(reason(header(SocketAddr::new(VIP.into(), 81), 80)).await, Some(Reason::UnknownPort), "judged as one port, dialled as another");
     assert_eq!(reason(b"GET / HTTP/1.1\r\n\r\n".to_vec()).await, Some(Reason::BadHeader));
     w.b.record_of(|r| r.reason == Reason::BadHeader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_that_crossed_the_last_fin_ends_the_tunnel_and_is_no_refusal() {
+    let w = World::new().await;
+    call(&w, &w.svid(CLIENT), &weft_tunnel::reset(ResetReason::Aborted)).await.unwrap_err();
+    assert!(matches!(call(&w, &w.svid(CLIENT), b"GET / HTTP/1.1\r\n\r\n").await.unwrap(), Answer::Refused { reason: Reason::BadHeader, .. }), "control");
+    let first = w.b.record_of(|_| true).await;
+    assert!(first.detail.contains("another protocol"), "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
