@@ -15,7 +15,7 @@ use crate::{
     files::{StateDir, bind_private},
     keys, limits,
     metrics::Metrics,
-    provider::{SharedProvider, deliver, serve, set_up},
+    provider::{Provider, SharedProvider, deliver, serve, set_up},
     server::{self, OwnCertificate},
     store::Store,
     watch,
@@ -61,7 +61,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     let people = match &config.provider {
         None => None,
-        Some(section) => Some(start_provider(section, &state, now, &mut tasks, &stop).await?),
+        Some(section) => Some(start_provider(section, set_up(section, &state, DATABASE, metrics.clone(), now)?, &mut tasks, &stop).await?),
     };
     let (provider, people) = people.unzip();
     tasks.spawn(server::serve_nodes(listener, control.clone(), own.clone(), metrics, stop.clone()));
@@ -107,12 +107,11 @@ fn open(reader: &mut Reader, config: &Config, state: &StateDir, metrics: Arc<Met
 /// The local provider, and what delivers its logout tokens.
 async fn start_provider(
     config: &ProviderConfig,
-    state: &StateDir,
-    now: SystemTime,
+    provider: Provider,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<(SocketAddr, SharedProvider)> {
-    let (provider, logouts) = SharedProvider::new(set_up(config, state, DATABASE, now)?);
+    let (provider, logouts) = SharedProvider::new(provider);
     let listener = TcpListener::bind(config.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen on {} for the provider: another program may hold the port (field provider.listen)", config.listen))?;

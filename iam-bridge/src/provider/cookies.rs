@@ -1,4 +1,6 @@
 //! The provider's two cookies: the session, and what a form is bound to. Both are of this host alone, and no script sees them.
+//!
+//! Their names do not begin as the gateway's do, which takes its own cookies out of whatever it passes on.
 
 use std::time::Duration;
 
@@ -16,10 +18,10 @@ impl Cookie {
     /// `__Host-` (RFC 6265bis section 4.1.3.2) where it can be: it wants https.
     fn name(self, https: bool) -> &'static str {
         match (self, https) {
-            (Self::Session, true) => "__Host-weft-id",
-            (Self::Session, false) => "weft-id",
-            (Self::Form, true) => "__Host-weft-id-form",
-            (Self::Form, false) => "weft-id-form",
+            (Self::Session, true) => "__Host-id",
+            (Self::Session, false) => "id",
+            (Self::Form, true) => "__Host-id-form",
+            (Self::Form, false) => "id-form",
         }
     }
 
@@ -56,9 +58,9 @@ mod tests {
 
     #[test]
     fn a_cookie_is_the_hosts_own_where_it_can_be() {
-        assert_eq!(Cookie::Session.set(true, "v", Some(Duration::from_secs(9))), "__Host-weft-id=v; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=9");
-        assert_eq!(Cookie::Form.set(false, "v", None), "weft-id-form=v; Path=/; HttpOnly; SameSite=Lax");
-        assert!(Cookie::Session.clear(true).contains("__Host-weft-id=; ") && Cookie::Session.clear(true).contains("Max-Age=0"));
+        assert_eq!(Cookie::Session.set(true, "v", Some(Duration::from_secs(9))), "__Host-id=v; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=9");
+        assert_eq!(Cookie::Form.set(false, "v", None), "id-form=v; Path=/; HttpOnly; SameSite=Lax");
+        assert!(Cookie::Session.clear(true).contains("__Host-id=; ") && Cookie::Session.clear(true).contains("Max-Age=0"));
     }
 
     #[test]
@@ -69,8 +71,8 @@ mod tests {
             headers.insert(header::COOKIE, text.parse().unwrap());
             Cookie::Session.values(true, &headers).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(read(format!("a=b; __Host-weft-id={one}; __Host-weft-id={two}; weft-id={two}")), [one.clone(), two]);
-        assert_eq!(read("__Host-weft-id=short".into()), Vec::<String>::new());
-        assert_eq!(read(format!("__Host-weft-id={one}; ").repeat(9)).len(), limits::COOKIES_TRIED_MAX);
+        assert_eq!(read(format!("a=b; __Host-id={one}; __Host-id={two}; id={two}")), [one.clone(), two]);
+        assert_eq!(read("__Host-id=short".into()), Vec::<String>::new());
+        assert_eq!(read(format!("__Host-id={one}; ").repeat(9)).len(), limits::COOKIES_TRIED_MAX);
     }
 }

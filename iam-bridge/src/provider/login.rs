@@ -68,6 +68,7 @@ impl Provider {
         }
         let taken = [Key::peer(peer), Key::user(&typed)];
         if let Err(wait) = self.limiter.take(taken[0], now).and_then(|()| self.limiter.take(taken[1], now)) {
+            self.metrics.login(None);
             tracing::info!(target: "weft_audit", event = "login-limited", %peer, "too many failed logins");
             let form = self.login_form(request.headers(), &ask, &typed, Some(Problem::TooMany));
             return Ok(Step::Answer(respond::retry_after(form, wait)));
@@ -94,6 +95,7 @@ impl Provider {
             _ => None,
         };
         let Some(user) = user else {
+            self.metrics.login(Some(false));
             // What was typed is not logged: it may be a password in the wrong field.
             let known = pending.user.as_ref().map_or("", |u| u.name.as_str());
             tracing::info!(target: "weft_audit", event = "login-refused", user = known, %peer, client = ask.client.id, "login refused");
@@ -105,6 +107,7 @@ impl Provider {
             tracing::warn!(user = user.name, "there are too many sessions: a login is refused");
             return Ok(self.login_form(headers, ask, typed, Some(Problem::Busy)));
         };
+        self.metrics.login(Some(true));
         tracing::info!(target: "weft_audit", event = "login", user = user.name, %peer, client = ask.client.id, "logged in");
         let answer = self.give_code(ask, &begun.sid, now)?;
         let cookie = Cookie::Session.set(self.settings.issuer.is_https(), &begun.secret, Some(self.settings.session_life));

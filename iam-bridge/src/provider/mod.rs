@@ -34,6 +34,7 @@ mod users;
 
 use std::{
     net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -60,6 +61,7 @@ use respond::Answer;
 use crate::{
     files::StateDir,
     limits::provider as limits,
+    metrics::Metrics,
     store::{People, StoreError},
 };
 
@@ -76,6 +78,7 @@ pub(crate) struct Provider {
     random: Box<dyn Random>,
     /// Logout tokens that nobody has taken yet.
     outbox: Vec<Logout>,
+    metrics: Arc<Metrics>,
 }
 
 /// How far a request came.
@@ -107,7 +110,14 @@ enum Endpoint {
 }
 
 impl Provider {
-    pub(crate) fn open(state: &StateDir, people: People, settings: Settings, mut random: Box<dyn Random>, now: SystemTime) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        state: &StateDir,
+        people: People,
+        settings: Settings,
+        mut random: Box<dyn Random>,
+        metrics: Arc<Metrics>,
+        now: SystemTime,
+    ) -> Result<Self, OpenError> {
         let refresh = keys::refresh_key(state, &mut *random)?;
         let forms = hmac::Key::new(hmac::HMAC_SHA256, random::bytes::<32>(&mut *random).as_slice());
         Ok(Self {
@@ -120,6 +130,7 @@ impl Provider {
             limiter: Limiter::new(limits::LIMITED_MAX),
             random,
             outbox: Vec::new(),
+            metrics,
         })
     }
 

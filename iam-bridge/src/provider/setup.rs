@@ -14,16 +14,17 @@ use crate::{
     config::{ClientConfig, ProviderConfig},
     files::{StateDir, read_secret, write_secret},
     limits::provider as limits,
+    metrics::Metrics,
     store::People,
 };
 
 /// Opens the provider of this configuration, with the bridge's database at `database`.
-pub(crate) fn set_up(config: &ProviderConfig, state: &StateDir, database: &str, now: SystemTime) -> Result<Provider> {
+pub(crate) fn set_up(config: &ProviderConfig, state: &StateDir, database: &str, metrics: Arc<Metrics>, now: SystemTime) -> Result<Provider> {
     let issuer = Issuer::parse(&config.issuer).map_err(|e| anyhow!("field provider.issuer: {e}"))?;
     let clients = config.clients.iter().map(|c| Ok(Arc::new(client(c, state)?))).collect::<Result<_>>()?;
     let ProviderConfig { session_idle, session_life, token_ttl, .. } = *config;
     let settings = Settings { issuer, session_idle, session_life, token_ttl, clients };
-    Ok(Provider::open(state, People::open(&state.file(database))?, settings, Box::new(System), now)?)
+    Ok(Provider::open(state, People::open(&state.file(database))?, settings, Box::new(System), metrics, now)?)
 }
 
 fn client(config: &ClientConfig, state: &StateDir) -> Result<Client> {

@@ -311,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn one_connection_waits_for_the_change_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.db");
+        let (mut people, mut store) = (People::open(&path).unwrap(), super::super::Store::open(&path).unwrap());
+        let held = store.change().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| people.change().and_then(|change| change.add_user(&somebody("alice")).and_then(|()| change.commit())));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!waits.is_finished());
+            held.commit().unwrap();
+            waits.join().unwrap().unwrap();
+        });
+        assert!(people.user("alice").unwrap().is_some());
+    }
+
+    #[test]
     fn a_cost_that_would_stop_the_bridge_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
         let mut people = People::open(&dir.path().join("b.db")).unwrap();

@@ -285,6 +285,11 @@ async fn a_stolen_code_and_a_wrong_password_give_nothing() {
     let again = ask(&party);
     let code = answer(&browser.go(stand.addr, &again.url, None).await.1.unwrap())["code"].clone();
     assert!(exchange(&stand, &party, &code, again.verifier).await.is_ok(), "the control");
+    let metrics = send(stand.world.running().metrics.unwrap(), Request::get("/metrics").body(vec![]).unwrap()).await.unwrap();
+    let metrics = String::from_utf8(metrics.into_body()).unwrap();
+    for outcome in ["granted", "refused"] {
+        assert!(metrics.contains(&format!("weft_bridge_logins_total{{outcome=\"{outcome}\"}} 1\n")), "{metrics}");
+    }
 }
 
 #[tokio::test]

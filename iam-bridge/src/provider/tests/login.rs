@@ -22,7 +22,7 @@ fn whatever_is_wrong_the_answer_and_the_work_are_the_same() {
         assert!(matches!(world.begin(&form), Step::Password(_)), "{name}: a password is looked at");
         let answer = world.post_form(&form);
         assert_eq!(answer.status(), 403, "{name}");
-        assert!(!world.cookies.contains_key("__Host-weft-id"), "{name}");
+        assert!(!world.cookies.contains_key("__Host-id"), "{name}");
         answers.push(shape(&answer, name));
     }
     answers.dedup();
@@ -40,7 +40,7 @@ fn a_form_is_bound_to_its_browser_and_its_request() {
     let cookies = world.cookies.clone();
     for (what, form, cookies) in [
         ("no cookie", form.clone(), BTreeMap::new()),
-        ("another browser's cookie", form.clone(), BTreeMap::from([("__Host-weft-id-form".to_owned(), "a".repeat(43))])),
+        ("another browser's cookie", form.clone(), BTreeMap::from([("__Host-id-form".to_owned(), "a".repeat(43))])),
         ("no proof", changed("proof", ""), cookies.clone()),
         ("another proof", changed("proof", &"A".repeat(43)), cookies.clone()),
         ("another request", changed("request", other.split_once('?').unwrap().1), cookies.clone()),
@@ -48,7 +48,7 @@ fn a_form_is_bound_to_its_browser_and_its_request() {
         world.cookies = cookies;
         let answer = world.post_form(&form);
         assert_eq!(answer.status(), 400, "{what}");
-        assert!(text(&answer).contains("open for too long") && !world.cookies.contains_key("__Host-weft-id"), "{what}");
+        assert!(text(&answer).contains("open for too long") && !world.cookies.contains_key("__Host-id"), "{what}");
     }
     world.cookies = cookies;
     for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://id.apps.example", 403), (ISSUER, 303)] {
@@ -134,7 +134,7 @@ fn a_login_gets_a_cookie_of_its_own_and_the_one_before_is_worth_nothing() {
     let mut world = World::with_alice();
     world.add("bob", &[]);
     let answer = world.login("alice");
-    let cookie = answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).find(|c| c.starts_with("__Host-weft-id=")).unwrap();
+    let cookie = answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).find(|c| c.starts_with("__Host-id=")).unwrap();
     assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=86400"), "{cookie}");
     assert_eq!(answer.headers()["cache-control"], "no-store");
     let tokens = world.tokens();
@@ -143,7 +143,7 @@ fn a_login_gets_a_cookie_of_its_own_and_the_one_before_is_worth_nothing() {
     let form = world.form(&authorize(&[("prompt", Some("login"))]), "alice", PASSWORD);
     world.post_form(&form);
     let second = world.cookies.clone();
-    assert_ne!(first["__Host-weft-id"], second["__Host-weft-id"]);
+    assert_ne!(first["__Host-id"], second["__Host-id"]);
     assert!(world.is_signed_in());
     assert_eq!(claims(&world.tokens()["id_token"])["sid"], claims(&tokens["id_token"])["sid"]);
     world.cookies = first;

@@ -17,7 +17,7 @@ fn a_client_that_shows_its_token_ends_the_login_and_every_client_hears_of_it() {
     let answer = world.get(&path);
     let (to, said) = location(&answer);
     assert_eq!((to.as_str(), said["state"].as_str()), (BYE, "s 1"));
-    assert!(!world.cookies.contains_key("__Host-weft-id") && !world.is_signed_in());
+    assert!(!world.cookies.contains_key("__Host-id") && !world.is_signed_in());
     assert_eq!(world.refresh(&tokens["refresh_token"]).status(), 400);
     let told = world.provider().take_logouts();
     assert_eq!((told.len(), told[0].client.as_str(), told[0].uri.as_str()), (1, "portal", "http://portal.internal/backchannel"));

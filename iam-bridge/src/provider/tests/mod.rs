@@ -80,7 +80,7 @@ impl World {
             clients: vec![client("portal", SECRET), client("other", OTHER_SECRET)],
         };
         let people = People::open(&state.file("bridge.db")).unwrap();
-        self.provider = Some(Provider::open(&state, people, settings, Box::new(System), self.now).unwrap());
+        self.provider = Some(Provider::open(&state, people, settings, Box::new(System), Arc::default(), self.now).unwrap());
     }
 
     fn provider(&mut self) -> &mut Provider {

@@ -141,7 +141,7 @@ fn no_file_holds_a_password_a_cookie_or_a_token() {
     let mut world = World::with_alice();
     let tokens = world.tokens();
     let code = world.code();
-    let mut secrets = vec![PASSWORD.to_owned(), code, world.cookies["__Host-weft-id"].clone(), SECRET.to_owned()];
+    let mut secrets = vec![PASSWORD.to_owned(), code, world.cookies["__Host-id"].clone(), SECRET.to_owned()];
     secrets.extend(["refresh_token", "access_token", "id_token"].map(|t| tokens[t].as_str().unwrap().to_owned()));
     let dir = world.dir.path().join("state");
     world.provider = None;
