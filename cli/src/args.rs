@@ -74,6 +74,9 @@ pub enum Command {
     /// Nodes that the bridge knows
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// People who may sign in with the bridge's own identity provider
+    #[command(subcommand, after_help = USER_HELP)]
+    User(UserCommand),
     /// Print a completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -102,6 +105,10 @@ The program runs as the workload: the mesh judges it like the workload's own pro
 stay the caller's.
 
 Exit code: the program's; 127 when it is not found, 126 when it cannot be run, 2 before that.";
+
+const USER_HELP: &str = "\
+A password is asked for on the terminal, or read as one line from standard input; --generate has one made and prints it \
+once. It is never an argument.";
 
 #[derive(Clone, Copy, Debug, Default, ClapArgs)]
 pub struct StatusArgs {
@@ -278,6 +285,58 @@ pub struct TokenCreateArgs {
 pub enum NodesCommand {
     /// Forget a node: its tokens and certificates are refused from then on
     Rm { node: NodeName },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add somebody
+    Add(UserAddArgs),
+    /// Give somebody another password; whoever is signed in with the former one is signed out
+    Passwd {
+        name: String,
+        /// Have one made, and print it once
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Show somebody's groups, or change them
+    Groups(UserGroupsArgs),
+    /// Sign somebody out, and keep them from signing in
+    Disable { name: String },
+    /// Let somebody sign in again
+    Enable { name: String },
+    /// Remove somebody; whoever is signed in under the name is signed out
+    Rm { name: String },
+    /// Everybody, with groups
+    List,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct UserAddArgs {
+    /// What they type to sign in; upper and lower case are the same
+    pub name: String,
+    /// Groups that they are in; may be repeated
+    #[arg(long, visible_alias = "group", value_name = "GROUP", value_delimiter = ',')]
+    pub groups: Vec<String>,
+    /// Have a password made, and print it once
+    #[arg(long)]
+    pub generate: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct UserGroupsArgs {
+    pub name: String,
+    /// The groups that they are in from now on, and no others
+    #[arg(value_name = "GROUP", value_delimiter = ',', conflicts_with_all = ["add", "remove", "none"])]
+    pub groups: Vec<String>,
+    /// Put them into this group too; may be repeated
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', conflicts_with = "none")]
+    pub add: Vec<String>,
+    /// Take them out of this group; may be repeated
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', conflicts_with = "none")]
+    pub remove: Vec<String>,
+    /// Take them out of every group
+    #[arg(long)]
+    pub none: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

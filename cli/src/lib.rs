@@ -13,6 +13,7 @@ pub mod explain;
 pub mod health;
 pub mod limits;
 pub mod output;
+pub mod password;
 pub mod reorder;
 pub mod source;
 pub mod suggest;

@@ -32,3 +32,5 @@ pub const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 pub const SAME_FLOW_MS: i64 = 60_000;
 /// Most flows whose last printed line is remembered while following.
 pub const FOLLOWED_MAX: usize = 16_384;
+/// Longest line that is taken for a password; the bridge's own bound is lower, and says so.
+pub const PASSWORD_LINE_MAX_BYTES: usize = 1024;

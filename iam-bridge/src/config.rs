@@ -1,5 +1,7 @@
 //! The configuration file, read once: what was written becomes what the bridge runs on, and unknown fields are refused.
 
+mod provider;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,6 +12,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use weft_config::{ConfigError, Fields};
 use weft_telemetry::LogFormat;
+
+pub use provider::{ClientConfig, ProviderConfig};
 
 use crate::limits;
 
@@ -26,6 +30,8 @@ pub struct Config {
     pub svid_ttl: Duration,
     pub node_cert_ttl: Duration,
     pub metrics: Option<SocketAddr>,
+    /// `None`: the mesh has an identity provider of its own, or none.
+    pub provider: Option<ProviderConfig>,
     pub log_level: String,
     pub log_format: LogFormat,
 }
@@ -57,6 +63,7 @@ struct Raw {
     metrics: weft_config::Metrics,
     #[serde(default)]
     log: weft_config::Log,
+    provider: Option<provider::Raw>,
 }
 
 fn default_state_dir() -> PathBuf {
@@ -86,6 +93,7 @@ impl Raw {
             svid_ttl: ttl(at, "svid_ttl", self.svid_ttl, limits::SVID_TTL)?,
             node_cert_ttl: ttl(at, "node_cert_ttl", self.node_cert_ttl, limits::NODE_CERT_TTL)?,
             metrics: self.metrics.listen(at)?,
+            provider: self.provider.map(|p| p.validate(at)).transpose()?,
             log_format: self.log.format(at)?,
             log_level: self.log.level(),
         })

@@ -67,23 +67,27 @@ impl StateDir {
 
     /// `None`: there is no such file.
     pub(crate) fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, FileError> {
-        let path = self.file(name);
-        let io = |source| FileError::Io { verb: "read", path: path.clone(), source };
-        let mut file = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(io)?,
-        };
-        if file.metadata().map_err(io)?.mode() & 0o077 != 0 {
-            return Err(FileError::Readable { path });
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(io)?;
-        Ok(Some(text))
+        read_secret(&self.file(name))
     }
 
     pub(crate) fn write_secret(&self, name: &str, content: &[u8]) -> Result<(), FileError> {
         write_secret(&self.file(name), content)
     }
+}
+
+/// `None`: there is no such file.
+pub(crate) fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, FileError> {
+    let io = |source| FileError::Io { verb: "read", path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io)?,
+    };
+    if file.metadata().map_err(io)?.mode() & 0o077 != 0 {
+        return Err(FileError::Readable { path: path.to_owned() });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(limits::SECRET_FILE_MAX_BYTES).read_to_string(&mut text).map_err(io)?;
+    Ok(Some(text))
 }
 
 /// Replaces `path` whole, for its owner's eyes only: written beside it, brought to disk, renamed. After a crash there is the old content or the new one.

@@ -1,4 +1,4 @@
-//! The two keys that last: the mesh CA's and the one that snapshots are signed with. Made on first start, kept as PEM in the state directory.
+//! The two keys of the mesh that last: its CA's and the one that snapshots are signed with. Made on first start, kept as PEM in the state directory.
 
 use std::time::SystemTime;
 
@@ -52,7 +52,7 @@ pub(crate) fn snapshot_key(state: &StateDir) -> Result<SigningKey> {
 }
 
 /// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+pub(crate) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     let body = Zeroizing::new(STANDARD.encode(der));
     let mut text = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
     for line in body.as_bytes().chunks(64) {

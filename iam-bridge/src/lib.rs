@@ -9,6 +9,7 @@ mod keys;
 pub mod limits;
 mod metrics;
 mod placement;
+mod provider;
 mod server;
 mod start;
 mod store;

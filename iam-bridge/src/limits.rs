@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
+pub mod provider;
+
 /// Bytes of a unix socket's path; the kernel's own bound is 107.
 pub const SOCKET_MAX_BYTES: usize = 90;
+/// How long one connection to the database waits for another to finish its change.
+pub const DATABASE_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of a file with a secret that are read. What is behind them is as if it were not there.
+pub const SECRET_FILE_MAX_BYTES: u64 = 64 << 10;
 /// Free bytes that the state directory needs for keys, database and its log. With less the bridge does not start.
 pub const STATE_FREE_MIN_BYTES: u64 = 16 << 20;
 

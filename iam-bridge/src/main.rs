@@ -88,6 +88,9 @@ async fn run(arg: ConfigArg) -> Result<()> {
     if let Some(addr) = running.metrics {
         println!("metrics {addr}");
     }
+    if let Some(addr) = running.provider {
+        println!("provider {addr}");
+    }
     println!("admin {}", running.admin_socket.display());
     let failed = tokio::select! {
         _ = term.recv() => false,

@@ -19,11 +19,12 @@ pub(crate) struct Metrics {
     sent_bytes: Family<Kind, Counter>,
     joins: Family<Outcome, Counter>,
     svids: Family<Outcome, Counter>,
+    logins: Family<Outcome, Counter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
-    /// "granted" or "refused".
+    /// "granted" or "refused"; of logins also "limited".
     outcome: &'static str,
 }
 
@@ -46,6 +47,7 @@ impl Metrics {
         registry.register("snapshot_delta_fallbacks", "Nodes that could not use a change and got a whole snapshot for it", self.delta_fallbacks.clone());
         registry.register("tls_handshake_failures", "Connections of nodes that failed in their TLS handshake", self.handshake_failures.clone());
         registry.register("joins", "Nodes that asked to join", self.joins.clone());
+        registry.register("logins", "Logins of people at the local provider", self.logins.clone());
         registry.register("svid_requests", "SVIDs that nodes asked for", self.svids.clone());
         registry
     }
@@ -58,6 +60,12 @@ impl Metrics {
         let kind = Kind { kind: if whole { "whole" } else { "delta" } };
         self.sent.get_or_create(&kind).inc();
         self.sent_bytes.get_or_create(&kind).inc_by(bytes as u64);
+    }
+
+    /// `None`: too many had failed before.
+    pub(crate) fn login(&self, granted: Option<bool>) {
+        let outcome = granted.map_or(Outcome { outcome: "limited" }, outcome);
+        self.logins.get_or_create(&outcome).inc();
     }
 
     pub(crate) fn svid(&self, granted: bool) {

@@ -10,20 +10,27 @@ use weft_telemetry::{Probes, render, serve_http};
 
 use crate::{
     Config,
+    config::ProviderConfig,
     control::{CatalogProblem, Control, Parts, Shared, Ttls, trust_domain},
     files::{StateDir, bind_private},
     keys, limits,
     metrics::Metrics,
+    provider::{Provider, SharedProvider, deliver, serve, set_up},
     server::{self, OwnCertificate},
     store::Store,
     watch,
 };
+
+/// In the state directory.
+const DATABASE: &str = "bridge.db";
 
 /// A bridge at work.
 pub struct Running {
     /// Where nodes reach it.
     pub nodes: SocketAddr,
     pub metrics: Option<SocketAddr>,
+    /// Where the local provider serves the gateway.
+    pub provider: Option<SocketAddr>,
     pub admin_socket: PathBuf,
     control: Shared,
     stop: CancellationToken,
@@ -52,12 +59,17 @@ pub async fn start(config: Config) -> Result<Running> {
     let admin = tokio::net::UnixListener::from_std(admin).context("the admin socket cannot be used")?;
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    let people = match &config.provider {
+        None => None,
+        Some(section) => Some(start_provider(section, set_up(section, &state, DATABASE, metrics.clone(), now)?, &mut tasks, &stop).await?),
+    };
+    let (provider, people) = people.unzip();
     tasks.spawn(server::serve_nodes(listener, control.clone(), own.clone(), metrics, stop.clone()));
-    tasks.spawn(server::serve_admin(admin, control.clone(), stop.clone()));
+    tasks.spawn(server::serve_admin(admin, control.clone(), people, stop.clone()));
     tasks.spawn(own.renew(control.clone(), stop.clone()));
     tasks.spawn(watch::watch(config.catalog, reader, seen, control.clone(), stop.clone()));
     let metrics = endpoint.as_ref().map(weft_telemetry::Server::addr);
-    Ok(Running { nodes, metrics, admin_socket: config.admin_socket, control, stop, tasks, _metrics: endpoint, _state: state })
+    Ok(Running { nodes, metrics, provider, admin_socket: config.admin_socket, control, stop, tasks, _metrics: endpoint, _state: state })
 }
 
 impl Running {
@@ -79,7 +91,7 @@ impl Running {
 }
 
 fn open(reader: &mut Reader, config: &Config, state: &StateDir, metrics: Arc<Metrics>, now: SystemTime) -> Result<(Option<u64>, Shared, Arc<OwnCertificate>)> {
-    let store = Store::open(&state.file("bridge.db"))?;
+    let store = Store::open(&state.file(DATABASE))?;
     let (seen, catalog) = watch::read(&config.catalog, reader);
     let domain = trust_domain(&store, &catalog).map_err(|p| broken(config, p))?;
     let ca = keys::ca(state, &domain, now)?;
@@ -90,6 +102,23 @@ fn open(reader: &mut Reader, config: &Config, state: &StateDir, metrics: Arc<Met
     // What is wrong may be mended by the time the watcher looks again.
     let seen = control.overview().catalog_errors.is_empty().then_some(seen);
     Ok((seen, Shared::new(control), Arc::new(own)))
+}
+
+/// The local provider, and what delivers its logout tokens.
+async fn start_provider(
+    config: &ProviderConfig,
+    provider: Provider,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<(SocketAddr, SharedProvider)> {
+    let (provider, logouts) = SharedProvider::new(provider);
+    let listener = TcpListener::bind(config.listen).await;
+    let listener =
+        listener.with_context(|| format!("cannot listen on {} for the provider: another program may hold the port (field provider.listen)", config.listen))?;
+    let addr = listener.local_addr()?;
+    tasks.spawn(serve(listener, provider.clone(), config.proxies.clone(), stop.clone()));
+    tasks.spawn(deliver(logouts, stop.clone()));
+    Ok((addr, provider))
 }
 
 /// A first start needs a whole catalog: there is nothing to fall back on.

@@ -83,6 +83,17 @@ fn the_bridge_is_told_in_full() {
 }
 
 #[test]
+fn a_password_is_never_an_argument_and_groups_change_in_one_way() {
+    check("user add alice --groups sales,support", r#"groups: ["sales", "support"], generate: false"#);
+    check("user add alice secret", "unexpected argument 'secret' found");
+    check("user add alice --password secret", "unexpected argument '--password' found");
+    check("user groups alice a b", r#"groups: ["a", "b"], add: []"#);
+    check("user groups alice a --add b", "cannot be used with");
+    check("user groups alice --none --remove b", "cannot be used with");
+    check("user rm", "required arguments were not provided");
+}
+
+#[test]
 fn durations_have_units() {
     for (text, expect) in [("250ms", Some(250)), ("30s", Some(30_000)), ("5m", Some(300_000)), ("2h", Some(7_200_000)), ("1d", Some(86_400_000))] {
         assert_eq!(parse_duration(text).ok().map(|d| d.as_millis()), expect, "{text}");

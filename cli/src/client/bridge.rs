@@ -20,6 +20,7 @@ use crate::view::{BridgeView, NodeView, Stamp};
 #[derive(Clone, Debug)]
 pub struct Bridge {
     pub socket: PathBuf,
+    pub(super) channel: Channel,
     client: AdminClient<Channel>,
 }
 
@@ -27,7 +28,8 @@ impl Bridge {
     pub async fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
         let socket = socket.as_ref().to_owned();
         let channel = connect_unix(&socket).await.map_err(|e| ClientError::connect(Program::Bridge, &socket, e))?;
-        Ok(Self { socket, client: AdminClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES) })
+        let client = AdminClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES);
+        Ok(Self { socket, channel, client })
     }
 
     pub async fn status(&self) -> Result<BridgeView, ClientError> {

@@ -4,6 +4,7 @@ mod agent;
 mod bridge;
 mod convert;
 mod error;
+mod users;
 
 use std::{future::Future, path::Path};
 
@@ -14,6 +15,7 @@ pub use agent::{Agent, FlowFilter, NewWorkload};
 pub use bridge::Bridge;
 pub use convert::snapshot_of;
 pub use error::{ClientError, Program};
+pub use users::Groups;
 
 use crate::{config::Config, limits::CALL_TIMEOUT};
 

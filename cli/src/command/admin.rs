@@ -62,7 +62,7 @@ pub(super) async fn nodes(ctx: &Context, command: NodesCommand) -> Result<Outcom
     Ok(Outcome::Ok)
 }
 
-async fn bridge(ctx: &Context) -> Result<Bridge> {
+pub(super) async fn bridge(ctx: &Context) -> Result<Bridge> {
     let socket =
         ctx.config()?.bridge.context("this goes to the bridge, and the configuration names none: set bridge = \"/run/weft/bridge.sock\" or use --bridge")?;
     Ok(Bridge::connect(&socket).await?)

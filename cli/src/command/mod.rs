@@ -12,6 +12,7 @@ mod get;
 mod lint;
 mod run;
 mod status;
+mod user;
 mod version;
 mod why;
 
@@ -34,6 +35,7 @@ pub async fn run(ctx: &Context, command: Command) -> Result<Outcome> {
         Command::Version => version::run(ctx).await,
         Command::Token(args) => admin::token(ctx, args).await,
         Command::Nodes(args) => admin::nodes(ctx, args).await,
+        Command::User(args) => user::run(ctx, args).await,
         Command::Completion { shell } => completion::run(shell),
     }
 }

@@ -9,6 +9,7 @@ mod request;
 mod route;
 mod status;
 mod table;
+mod user;
 mod why;
 
 use std::io::{self, IsTerminal, Write};
@@ -25,6 +26,7 @@ pub use request::request;
 pub use route::routes;
 pub use status::status;
 pub use table::{Grid, Tone};
+pub use user::users;
 pub use why::why;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

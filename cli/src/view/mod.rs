@@ -7,6 +7,7 @@ mod policy;
 mod request;
 mod route;
 mod stamp;
+mod user;
 
 pub use decision::{AnswerView, PartyView};
 pub use flow::FlowView;
@@ -15,3 +16,4 @@ pub use policy::{PolicyView, PortView, ServiceView};
 pub use request::{PersonView, RequestView};
 pub use route::{CorsView, RouteView, TileView};
 pub use stamp::{Stamp, span};
+pub use user::UserView;

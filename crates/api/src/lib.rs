@@ -3,6 +3,7 @@
 //! The modules under `generated/` are made by `cargo xtask codegen`. Nothing here knows what a message means: programs turn it into the domain's types.
 
 pub mod limits;
+mod secret;
 mod unix;
 
 pub use unix::{ConnectError, connect_unix};

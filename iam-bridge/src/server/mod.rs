@@ -7,6 +7,7 @@ mod io;
 mod node;
 mod session;
 mod status;
+mod users;
 
 use std::sync::Arc;
 
@@ -15,13 +16,13 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use weft_api::{
-    bridge::v1::{admin_server::AdminServer, node_server::NodeServer},
+    bridge::v1::{admin_server::AdminServer, node_server::NodeServer, users_server::UsersServer},
     limits::MESSAGE_MAX_BYTES,
 };
 
 pub(crate) use identity::OwnCertificate;
 
-use crate::{control::Shared, limits, metrics::Metrics};
+use crate::{control::Shared, limits, metrics::Metrics, provider::SharedProvider};
 
 /// Serves nodes until told to stop.
 pub(crate) async fn serve_nodes(listener: TcpListener, control: Shared, own: Arc<OwnCertificate>, metrics: Arc<Metrics>, stop: CancellationToken) {
@@ -45,7 +46,8 @@ pub(crate) async fn serve_nodes(listener: TcpListener, control: Shared, own: Arc
 }
 
 /// Serves people until told to stop.
-pub(crate) async fn serve_admin(listener: tokio::net::UnixListener, control: Shared, stop: CancellationToken) {
+pub(crate) async fn serve_admin(listener: tokio::net::UnixListener, control: Shared, people: Option<SharedProvider>, stop: CancellationToken) {
+    let users = UsersServer::new(users::UsersService::new(people)).max_decoding_message_size(limits::ADMIN_MESSAGE_MAX_BYTES);
     let service = AdminServer::new(admin::AdminService::new(control))
         .max_decoding_message_size(limits::ADMIN_MESSAGE_MAX_BYTES)
         .max_encoding_message_size(MESSAGE_MAX_BYTES);
@@ -53,6 +55,7 @@ pub(crate) async fn serve_admin(listener: tokio::net::UnixListener, control: Sha
         .max_concurrent_streams(limits::REQUESTS_PER_CONNECTION)
         .http2_max_header_list_size(limits::HEADERS_MAX_BYTES)
         .add_service(service)
+        .add_service(users)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
         .await;
     if let Err(error) = served {

@@ -3,7 +3,10 @@
 use tonic::Status;
 use weft_identity::SignError;
 
-use crate::control::{AdminError, End, PublishError, RequestError};
+use crate::{
+    control::{AdminError, End, PublishError, RequestError},
+    provider::UserError,
+};
 
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
@@ -33,6 +36,20 @@ impl From<AdminError> for Status {
             E::NoSuchNode(_) => Self::not_found(text),
             E::Token(_) => Self::internal(text),
             E::Publish(error) => publish(&error, text),
+        }
+    }
+}
+
+impl From<UserError> for Status {
+    fn from(error: UserError) -> Self {
+        use UserError as E;
+        let text = chain(&error);
+        match error {
+            E::Name(_) | E::Password(_) => Self::invalid_argument(text),
+            E::Exists(_) => Self::already_exists(text),
+            E::Absent(_) | E::NotIn { .. } => Self::not_found(text),
+            E::TooManyUsers | E::TooManyGroups { .. } => Self::resource_exhausted(text),
+            E::Store(_) => Self::unavailable(format!("the bridge cannot keep this now: {text}")),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What must survive a restart, in SQLite: numbers that were given out, who joined, what nodes run, and the snapshot in force.
 //!
+//! What the local provider keeps of people stands beside it ([`People`]), on a connection of its own.
+//!
 //! It decides nothing. Every change is durable when its call returns: WAL with a sync at each commit.
 
 mod ids;
 mod nodes;
+mod people;
 mod tokens;
 
 use std::{
@@ -18,13 +21,16 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use thiserror::Error;
 use weft_types::Revision;
 
+use crate::limits;
+
 use ids::KnownRules;
 pub(crate) use ids::TxIds;
 pub(crate) use nodes::{NodeRow, Serial};
+pub(crate) use people::{GrantRow, People, PeopleChange, SessionRow, UserRow};
 pub(crate) use tokens::TokenRow;
 
 /// Version of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE service (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
@@ -66,25 +72,7 @@ pub(crate) struct PublishedRow {
 
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let fail = |e| explain(path, e);
-        // SQLite gives its log the mode of the database.
-        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
-        let mut db = Connection::open(path).map_err(fail)?;
-        db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
-        db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
-        db.pragma_update(None, "foreign_keys", true).map_err(fail)?;
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
-        let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-        match found {
-            SCHEMA => {}
-            0 => {
-                tx.execute_batch(TABLES).map_err(fail)?;
-                tx.pragma_update(None, "user_version", SCHEMA).map_err(fail)?;
-            }
-            found => return Err(StoreError::Schema { path: path.to_owned(), found }),
-        }
-        tx.commit().map_err(fail)?;
+        let db = connect(path)?;
         Ok(Self { db, path: path.to_owned(), rules: RefCell::default() })
     }
 
@@ -144,6 +132,30 @@ impl Change<'_> {
     }
 }
 
+/// A connection to the database, which is made or brought up to date if needed. Several may be open: one that writes waits for another.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let fail = |e| explain(path, e);
+    // SQLite gives its log the mode of the database.
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+    let mut db = Connection::open(path).map_err(fail)?;
+    db.busy_timeout(limits::DATABASE_WAIT).map_err(fail)?;
+    db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+    db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+    db.pragma_update(None, "foreign_keys", true).map_err(fail)?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+    let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    match found {
+        SCHEMA => {}
+        0 => tx.execute_batch(TABLES).and_then(|()| tx.execute_batch(people::TABLES)).map_err(fail)?,
+        1 => tx.execute_batch(people::TABLES).map_err(fail)?,
+        found => return Err(StoreError::Schema { path: path.to_owned(), found }),
+    }
+    tx.pragma_update(None, "user_version", SCHEMA).map_err(fail)?;
+    tx.commit().map_err(fail)?;
+    Ok(db)
+}
+
 fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
@@ -184,6 +196,20 @@ mod tests {
         let torn = dir.path().join("torn.db");
         std::fs::write(&torn, [7; 4096]).unwrap();
         assert!(matches!(Store::open(&torn), Err(StoreError::Sql { .. })));
+    }
+
+    #[test]
+    fn tables_of_the_version_before_are_brought_up_to_date_and_keep_what_they_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.execute("INSERT INTO token VALUES ('7', x'00', 'a', '[]', 1)", []).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let store = Store::open(&path).unwrap();
+        let count = |table: &str| store.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get::<_, i64>(0)).unwrap();
+        assert_eq!((count("token"), count("person")), (1, 0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod bounds;
 mod nodes;
 mod program;
+mod provider;
 mod snapshots;
 mod start;
 mod support;

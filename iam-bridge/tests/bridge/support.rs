@@ -86,6 +86,7 @@ impl World {
             svid_ttl: Duration::from_secs(60),
             node_cert_ttl: Duration::from_secs(3600),
             metrics: Some("127.0.0.1:0".parse().unwrap()),
+            provider: None,
             log_level: "info".into(),
             log_format: weft_telemetry::LogFormat::Text,
         }
