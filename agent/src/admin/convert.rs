@@ -72,6 +72,7 @@ pub(super) fn flow(r: &Record, node: &str) -> wire::Flow {
         duration_us: r.duration_us,
         detail: r.detail.clone(),
         key_exchange: r.key_exchange.clone(),
+        request: None,
     }
 }
 

@@ -24,5 +24,13 @@ pub mod bridge {
     }
 }
 
+pub mod gateway {
+    //! What the gateway says to the agent of its node.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+    pub mod v1 {
+        include!("generated/weft.gateway.v1.rs");
+    }
+}
+
 /// Version of the wire between agent and bridge. A program refuses a peer that speaks another one, with a message that names both.
 pub const PROTOCOL_VERSION: u32 = 1;

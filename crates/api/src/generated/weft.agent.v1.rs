@@ -167,7 +167,7 @@ pub struct Flow {
     pub node: ::prost::alloc::string::String,
     #[prost(int64, tag = "3")]
     pub at_ms: i64,
-    /// Where it was decided: kernel-out, kernel-in, proxy-out, proxy-in.
+    /// Where it was decided: kernel-out, kernel-in, proxy-out, proxy-in, gateway.
     #[prost(string, tag = "4")]
     pub point: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
@@ -220,6 +220,30 @@ pub struct Flow {
     /// The negotiated key exchange group of the tunnel, when there is one.
     #[prost(string, tag = "27")]
     pub key_exchange: ::prost::alloc::string::String,
+    /// Of a request that a gateway judged.
+    #[prost(message, optional, tag = "28")]
+    pub request: ::core::option::Option<Request>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Request {
+    /// Empty: nobody who is known.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "3")]
+    pub method: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub host: ::prost::alloc::string::String,
+    /// Without the query.
+    #[prost(string, tag = "5")]
+    pub path: ::prost::alloc::string::String,
+    /// What was answered.
+    #[prost(uint32, tag = "6")]
+    pub status: u32,
+    /// Any one of these groups would have let it in.
+    #[prost(string, repeated, tag = "7")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProveRequest {}
