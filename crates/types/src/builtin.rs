@@ -15,6 +15,11 @@ pub const PROVIDER_PORT: u16 = 80;
 /// Where the IAM bridge listens for it, at its own workload's address.
 pub const PROVIDER_TARGET_PORT: u16 = 15013;
 
+/// Service port of the gateway's back channel, by which the local identity provider tells of ended logins. Plain HTTP: the mesh carries it.
+pub const BACKCHANNEL_PORT: u16 = 80;
+/// Where the gateway listens for it.
+pub const BACKCHANNEL_TARGET_PORT: u16 = 15014;
+
 /// First label of the host that holds the portal and the sign-on.
 pub const PORTAL_HOST: &str = "portal";
 /// First label of the local identity provider's public host.
