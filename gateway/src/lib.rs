@@ -15,6 +15,7 @@ mod listen;
 mod live;
 mod metrics;
 mod random;
+mod revoke;
 pub mod seal;
 pub mod sso;
 mod start;
@@ -22,4 +23,4 @@ mod world;
 
 pub use certificates::{CertificateError, Certificates};
 pub use config::{CertificateFiles, Config};
-pub use start::{Running, start};
+pub use start::{Running, start, start_at};
