@@ -175,8 +175,10 @@ fn read_secret(path: &Path) -> Result<Secret> {
     let length = fs::metadata(path).with_context(|| format!("cannot read the client secret {}", path.display()))?.len();
     anyhow::ensure!(length <= limits::CLAIM_MAX_BYTES as u64, "{} is too long to be a client secret", path.display());
     let text = Zeroizing::new(fs::read_to_string(path).with_context(|| format!("cannot read the client secret {}", path.display()))?);
-    let text = text.trim();
-    anyhow::ensure!(!text.is_empty() && !text.contains(char::is_whitespace), "{} holds no client secret", path.display());
+    let text = text.trim_end_matches(['\r', '\n']);
+    // RFC 6749 appendix A.2: spaces too.
+    let visible = |byte: u8| (0x20..=0x7e).contains(&byte);
+    anyhow::ensure!(!text.trim().is_empty() && text.bytes().all(visible), "{} holds no client secret", path.display());
     Ok(Secret::new(text.to_owned()))
 }
 
