@@ -82,7 +82,10 @@ async fn follow_once(socket: &PathBuf, worlds: &watch::Sender<Option<Arc<World>>
         Err(error) => return error,
     };
     let mut stream = match client.follow(FollowRequest {}).await {
-        Ok(response) => response.into_inner(),
+        Ok(response) => {
+            standing.set(None);
+            response.into_inner()
+        }
         Err(status) => return status.message().to_owned(),
     };
     loop {

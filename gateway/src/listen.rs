@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -45,6 +46,21 @@ pub struct Listeners {
 struct Open {
     address: SocketAddr,
     stop: CancellationToken,
+}
+
+/// A connection's place among those that may be open. What was a request and is a WebSocket keeps it.
+pub struct Place {
+    _slot: OwnedSemaphorePermit,
+    /// Where it is counted.
+    open: Option<Gauge>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            open.dec();
+        }
+    }
 }
 
 /// What a connection needs.
@@ -143,7 +159,7 @@ impl Entrance {
         let slots = if role == Role::Public { &self.slots } else { &self.plain_slots };
         loop {
             let next = async { (Arc::clone(slots).acquire_owned().await, listener.accept().await) };
-            let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { return };
+            let Some((Ok(slot), accepted)) = stop.run_until_cancelled(next).await else { return };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -153,25 +169,21 @@ impl Entrance {
                     continue;
                 }
             };
+            let place = Arc::new(Place { _slot: slot, open: (role == Role::Public).then(|| self.gate.metrics.connections.clone()) });
+            if let Some(open) = &place.open {
+                open.inc();
+            }
             let this = Arc::clone(&self);
-            tokio::spawn(async move {
-                this.serve(role, stream, peer).await;
-                drop(slot);
-            });
+            tokio::spawn(async move { this.serve(role, stream, peer, place).await });
         }
     }
 
-    async fn serve(&self, role: Role, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(&self, role: Role, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) {
         // It only makes small answers slower.
         let _ = stream.set_nodelay(true);
         let gate = Arc::clone(&self.gate);
         let ended = match role {
-            Role::Public => {
-                self.gate.metrics.connections.inc();
-                let ended = self.serve_tls(stream, peer).await;
-                self.gate.metrics.connections.dec();
-                ended
-            }
+            Role::Public => self.serve_tls(stream, peer, place).await,
             Role::BackChannel => self.server.serve(stream, Wire::Http1, BackChannel { gate }).await,
             Role::Redirect => self.server.serve(stream, Wire::Http1, Redirect { gate }).await,
         };
@@ -180,7 +192,7 @@ impl Entrance {
         }
     }
 
-    async fn serve_tls(&self, stream: TcpStream, peer: SocketAddr) -> Result<(), weft_http::Error> {
+    async fn serve_tls(&self, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) -> Result<(), weft_http::Error> {
         let handshake = async {
             let _turn = self.handshakes.acquire().await;
             TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await
@@ -195,6 +207,6 @@ impl Entrance {
             }
         };
         let Some(wire) = Wire::from_alpn(stream.get_ref().1.alpn_protocol()) else { return Ok(()) };
-        self.server.serve(stream, wire, Door { gate: Arc::clone(&self.gate), peer }).await
+        self.server.serve(stream, wire, Door { gate: Arc::clone(&self.gate), peer, place }).await
     }
 }

@@ -140,8 +140,8 @@ struct Watched {
 }
 
 fn probes(metrics: &Arc<Metrics>, state: Watched) -> Probes {
-    let (registry, counted) = (metrics.registry(), Arc::clone(metrics));
     let Watched { worlds, standing, certificates, live } = state;
+    let (registry, counted) = (metrics.registry(certificates.failed()), Arc::clone(metrics));
     let ready = move || match (worlds.borrow().is_some(), standing.trouble()) {
         (true, _) => Ok(()),
         (false, Some(trouble)) => Err(format!("no policy yet: {trouble}")),

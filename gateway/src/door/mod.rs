@@ -33,6 +33,7 @@ pub use record::Teller;
 use crate::{
     assertion::AssertionError,
     identity::{Identities, Identity},
+    listen::Place,
     live::{Held, Lease, Live},
     metrics::{Metrics, Why},
     random,
@@ -57,6 +58,7 @@ pub struct Gate {
 pub struct Door {
     pub gate: Arc<Gate>,
     pub peer: SocketAddr,
+    pub place: Arc<Place>,
 }
 
 /// A request on its way through the gate.
@@ -69,7 +71,10 @@ struct Visit<'a> {
 }
 
 impl Handler for Door {
-    async fn handle(&self, request: Request) -> Response<Body> {
+    async fn handle(&self, mut request: Request) -> Response<Body> {
+        if let Some(upgrade) = &mut request.upgrade {
+            upgrade.hold(Arc::clone(&self.place));
+        }
         let client = self.client(&request.head.headers);
         let flow = FlowId(random::bytes().map_or(0, u64::from_be_bytes));
         let mut story = Story::begin(&request.head, client, flow);

@@ -135,7 +135,7 @@ impl App {
             "duplex" | "Talk" => self.duplex(request),
             "Fail" => grpc_failure(),
             "big" => Response::new(full(vec![b'x'; 300_000])),
-            "break" => breaks_off(),
+            "break" => self.breaks_off(),
             _ => self.echo(&head, request).await,
         }
     }
@@ -211,6 +211,19 @@ impl App {
         response
     }
 
+    /// Says how much will come, and does not keep it.
+    fn breaks_off(self: &Arc<Self>) -> Response<Body> {
+        let (send, body) = channel();
+        let app = Arc::clone(self);
+        tokio::spawn(async move {
+            let _ = send.send(Frame::data(Bytes::from("half"))).await;
+            app.gate.acquire().await.unwrap().forget();
+        });
+        let mut response = Response::new(body);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("100000"));
+        response
+    }
+
     /// Each piece goes back before the next has come; trailers too, with a status of gRPC.
     fn duplex(&self, request: Request<Incoming>) -> Response<Body> {
         let (send, response) = channel();
@@ -257,15 +270,6 @@ fn grpc_failure() -> Response<Body> {
     for (name, value) in [("content-type", "application/grpc"), ("grpc-status", "5"), ("grpc-message", "no such thing")] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    response
-}
-
-/// Says how much will come, and does not keep it.
-fn breaks_off() -> Response<Body> {
-    let (send, body) = channel();
-    tokio::spawn(async move { drop(send.send(Frame::data(Bytes::from("half"))).await) });
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("100000"));
     response
 }
 

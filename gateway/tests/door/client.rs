@@ -12,21 +12,31 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
-use http_body_util::{BodyExt as _, Empty, Full, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    body::Incoming,
+    body::{Frame, Incoming},
     client::conn::{http1, http2},
+    upgrade::Upgraded,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, pki_types::ServerName};
 use serde_json::Value;
-use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 use weft_gateway::CertificateFiles;
 
-use crate::world::{PATIENCE, World};
+use crate::{
+    frames,
+    world::{PATIENCE, World},
+};
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 pub(crate) type Tls = TlsStream<TcpStream>;
@@ -46,6 +56,60 @@ pub(crate) struct Hello {
 
 pub(crate) const H1: Hello = Hello { alpn: &[b"http/1.1"], versions: rustls::ALL_VERSIONS };
 pub(crate) const H2: Hello = Hello { alpn: &[b"h2"], versions: rustls::ALL_VERSIONS };
+
+/// An open WebSocket.
+pub(crate) struct WebSocket(TokioIo<Upgraded>);
+
+impl WebSocket {
+    pub(crate) async fn say(&mut self, text: &str) {
+        self.0.write_all(&frames::frame(frames::TEXT, text.as_bytes(), true)).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// The next frame. `None`: it has ended.
+    pub(crate) async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
+        timeout(PATIENCE, frames::read(&mut self.0)).await.expect("a frame, or the end")
+    }
+
+    /// Says something and hears it back.
+    pub(crate) async fn echo(&mut self, text: &str) {
+        self.say(text).await;
+        assert_eq!(self.hear().await, Some((frames::TEXT, text.as_bytes().to_vec())));
+    }
+
+    /// Waits for the end, and gives the code that it is given with (RFC 6455 section 7.4.1).
+    pub(crate) async fn ends_with(mut self) -> Option<u16> {
+        let code = loop {
+            match self.hear().await? {
+                (frames::CLOSE, payload) => break u16::from_be_bytes([payload[0], payload[1]]),
+                _ => {}
+            }
+        };
+        assert_eq!(self.hear().await, None, "nothing comes after the close");
+        Some(code)
+    }
+}
+
+/// A response that comes piece by piece.
+pub(crate) struct Coming(pub(crate) http::Response<Incoming>);
+
+impl Coming {
+    /// The next piece. `None`: it has ended; an error: it broke off.
+    pub(crate) async fn piece(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        let frame = timeout(PATIENCE, self.0.body_mut().frame()).await.expect("a piece, or the end")?;
+        Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    pub(crate) async fn text(&mut self) -> String {
+        String::from_utf8(self.piece().await.expect("a piece").expect("no break").to_vec()).unwrap()
+    }
+}
+
+/// A request's body that the test sends piece by piece; it ends when the sender is dropped.
+pub(crate) fn pieces() -> (mpsc::Sender<Frame<Bytes>>, Body) {
+    let (send, receive) = mpsc::channel(1);
+    (send, StreamBody::new(ReceiverStream::new(receive).map(Ok)).boxed())
+}
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -192,6 +256,29 @@ impl World {
         // Whoever closes without a goodbye of TLS has closed all the same.
         let _ = timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("the end of the connection");
         String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    /// A WebSocket, over whichever protocol; or what was answered instead.
+    pub(crate) async fn websocket(&self, url: &str, fields: &[(&str, &str)], hello: Hello) -> Result<WebSocket, Box<Answer>> {
+        let name = Url::parse(url).unwrap().host_str().unwrap().to_owned();
+        let (response, opened) = if hello.alpn == H2.alpn {
+            let mut sender = self.h2(&name).await;
+            // Extended CONNECT may be asked for when the server has said that it takes it, which it has when it has answered.
+            let before = Url::parse(url).unwrap().join("/before").unwrap();
+            Answer::of(sender.send_request(request2(Method::GET, before.as_str(), &[], empty())).await.unwrap()).await;
+            let mut request = request2(Method::CONNECT, url, fields, empty());
+            request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+            (timeout(PATIENCE, sender.send_request(request)).await, StatusCode::OK)
+        } else {
+            let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+            let request = request(Method::GET, url, &[fields, &upgrade].concat(), empty());
+            (timeout(PATIENCE, self.h1(&name).await.send_request(request)).await, StatusCode::SWITCHING_PROTOCOLS)
+        };
+        let response = response.expect("an answer").unwrap();
+        if response.status() != opened {
+            return Err(Box::new(Answer::of(response).await));
+        }
+        Ok(WebSocket(TokioIo::new(timeout(PATIENCE, hyper::upgrade::on(response)).await.expect("a switch").unwrap())))
     }
 
     /// Plain HTTP/1.1 to one of the gateway's other ports.

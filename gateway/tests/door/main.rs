@@ -4,21 +4,21 @@
 mod access;
 mod agent;
 mod apps;
-// mod balance;
+mod balance;
 mod browser;
 mod client;
-// mod ends;
+mod ends;
 mod frames;
-// mod policy;
+mod policy;
 #[path = "../sso/provider.rs"]
 #[allow(dead_code, reason = "the sign-on's own tests use the rest")]
 mod provider;
-// mod reloads;
-// mod renewal;
+mod reloads;
+mod renewal;
 mod routes;
-// mod seen;
-// mod stop;
-// mod streams;
+mod seen;
+mod stop;
+mod streams;
 mod tls;
-// mod told;
+mod told;
 mod world;

@@ -209,7 +209,8 @@ impl World {
             uid: format!("w{i}").parse().unwrap(),
             addresses: vec![IpAddr::V4(*address)],
         };
-        let endpoints = plan.workloads.iter().enumerate().map(endpoint).collect();
+        let known = |(_, (service, _)): &(usize, &(String, Ipv4Addr))| services.iter().any(|s| s.name.to_string() == *service);
+        let endpoints = plan.workloads.iter().enumerate().filter(known).map(endpoint).collect();
         let (revision, mesh, trust_domain) = (Revision(numbers.1), "corp".to_owned(), "corp.example".parse().unwrap());
         Snapshot { revision, mesh, trust_domain, services, endpoints, grants, pending, teams, gateway }
     }
@@ -234,16 +235,19 @@ fn config(dir: &Path, agent_socket: std::path::PathBuf, listen: IpAddr, pair: Ce
 }
 
 fn documents(plan: &Plan, provider: &Provider, dir: &Path) -> String {
-    let mut all = vec![
-        format!(
-            "apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: {{ name: corp }}\nspec:\n  trustDomain: corp.example\n  baseDomain: corp.example\n  publicPort: {}\n  \
-             identityProviders:\n    - {{ name: corp, issuer: \"{}\", clientId: {CLIENT}, clientSecretFile: {}, scopes: [ openid, email, offline_access ], apiAudiences: [ \"{API}\" ] }}\n",
-            plan.public_port,
-            provider.issuer(),
-            dir.join("secret").display(),
-        ),
-        "apiVersion: weft.mesh/v1alpha1\nkind: Team\nmetadata: { name: team-a }\nspec: { lead: ada@corp.example, contact: \"#help-a\" }\n".to_owned(),
-    ];
+    let providers = format!(
+        "  identityProviders:\n    - {{ name: corp, issuer: \"{}\", clientId: {CLIENT}, clientSecretFile: {}, scopes: [ openid, email, offline_access ], apiAudiences: [ \"{API}\" ] }}\n",
+        provider.issuer(),
+        dir.join("secret").display(),
+    );
+    let mesh = format!(
+        "apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: {{ name: corp }}\nspec:\n  trustDomain: corp.example\n  baseDomain: corp.example\n  publicPort: {}\n{}",
+        plan.public_port,
+        // A provider alone would make for a gateway.
+        if plan.expose.is_empty() { "" } else { &providers },
+    );
+    let team = "apiVersion: weft.mesh/v1alpha1\nkind: Team\nmetadata: { name: team-a }\nspec: { lead: ada@corp.example, contact: \"#help-a\" }\n";
+    let mut all = vec![mesh, team.to_owned()];
     for (service, entries) in &plan.expose {
         let (namespace, name) = service.split_once('/').unwrap();
         let expose: String = entries.iter().map(|entry| format!("    - {entry}\n")).collect();
