@@ -137,9 +137,10 @@ pub struct RemoveWorkloadResponse {}
 pub struct FlowsRequest {
     #[prost(bool, tag = "1")]
     pub follow: bool,
-    /// `namespace/name`; empty: any.
+    /// `namespace/name`, or `user:NAME` of a request's sender; empty: any.
     #[prost(string, tag = "2")]
     pub from: ::prost::alloc::string::String,
+    /// `namespace/name`; empty: any.
     #[prost(string, tag = "3")]
     pub to: ::prost::alloc::string::String,
     /// allow, deny; empty: any.
