@@ -39,6 +39,7 @@ pub(super) fn workload(seen: &Seen, mesh: &Mesh, kernel: &Kernel) -> wire::Workl
         svid_not_after: issued.map_or(0, |i| unix(i.svid.not_after)),
         enforced: packets.as_ref().map(|p| if p.is_ok() { "packets and sockets" } else { "sockets only" }.to_owned()).unwrap_or_default(),
         enforced_why: packets.and_then(Result::err).unwrap_or_default(),
+        public_ports: enrolled.zip(mesh.index()).map(|(e, index)| index.public_ports(e.service).iter().map(|p| u32::from(*p)).collect()).unwrap_or_default(),
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn workload(w: agent::Workload, node: &str) -> WorkloadView {
         proof: None,
         enforced: some(w.enforced),
         enforced_why: some(w.enforced_why),
+        public_ports: w.public_ports,
     }
 }
 

@@ -286,6 +286,8 @@ fn snapshot() -> Snapshot {
         service: ServiceId(4),
         base_domain: "corp.example".parse().unwrap(),
         public_port: 8443,
+        listen_port: 8443,
+        redirect_port: None,
         branding: Branding::default(),
         routes: vec![route],
         providers: Vec::new(),

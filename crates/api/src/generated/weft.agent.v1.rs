@@ -96,6 +96,9 @@ pub struct Workload {
     pub enforced: ::prost::alloc::string::String,
     #[prost(string, tag = "21")]
     pub enforced_why: ::prost::alloc::string::String,
+    /// TCP ports of an enrolled workload that anybody may connect to, of the mesh or not.
+    #[prost(uint32, repeated, tag = "22")]
+    pub public_ports: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSnapshotRequest {}
