@@ -35,6 +35,17 @@ enum Role {
     Redirect,
 }
 
+impl Role {
+    /// What names its port.
+    fn named(self) -> &'static str {
+        match self {
+            Self::Public => "the Mesh's listenPort",
+            Self::BackChannel => "the back channel",
+            Self::Redirect => "the Mesh's redirectPort",
+        }
+    }
+}
+
 /// All listeners, as the policy names their ports.
 pub struct Listeners {
     entrance: Arc<Entrance>,
@@ -87,7 +98,8 @@ impl Listeners {
         };
         let mut listeners = Self { entrance: Arc::new(entrance), address, stop, open: HashMap::new() };
         for (role, port) in wanted(world) {
-            listeners.settle(role, port).with_context(|| format!("cannot listen on {address} port {} ({role:?}): another program may hold it", port.unwrap_or_default()))?;
+            let fail = || format!("cannot listen on {address} port {} ({}): another program may hold it", port.unwrap_or_default(), role.named());
+            listeners.settle(role, port).with_context(fail)?;
         }
         Ok(listeners)
     }
@@ -136,13 +148,10 @@ impl Listeners {
     }
 }
 
-/// The ports of a revision. `None`: not this one.
+/// The ports of a revision. `None`: no such listener.
 fn wanted(world: &World) -> [(Role, Option<u16>); 3] {
-    [
-        (Role::Public, Some(world.gateway().public_port)),
-        (Role::BackChannel, Some(builtin::BACKCHANNEL_TARGET_PORT)),
-        (Role::Redirect, None),
-    ]
+    let gateway = world.gateway();
+    [(Role::Public, Some(gateway.listen_port)), (Role::Redirect, gateway.redirect_port), (Role::BackChannel, Some(builtin::BACKCHANNEL_TARGET_PORT))]
 }
 
 /// Where the address is `::` it takes IPv4 too.

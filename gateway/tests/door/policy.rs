@@ -114,3 +114,34 @@ async fn a_port_moves_with_the_policy() {
     let page = world.ask(Method::GET, "https://portal.corp.example:8444/", &[("sec-fetch-mode", "navigate")], "").await;
     assert!(page.header("location").starts_with("https://portal.corp.example:8444/.weft/start"), "{page:?}");
 }
+
+#[tokio::test]
+async fn plain_http_leads_to_https_and_nowhere_else() {
+    let app = App::start().await;
+    let world = World::with(|plan| {
+        plan.expose("shop/orders", &[SHOP]);
+        plan.workload("shop/orders", app.address);
+        // People know one port, and the gateway listens at another: something forwards.
+        (plan.listen_port, plan.redirect_port) = (Some(PORT + 1), Some(8080));
+    })
+    .await;
+    assert_eq!(world.get(&at("shop", "/")).await.status, 200);
+    assert!(tokio::net::TcpStream::connect((world.address, PORT)).await.is_err());
+    let plain = async |host: &str, path: &str| {
+        let request = http::Request::get(path).header("host", host).body(empty()).unwrap();
+        world.plain((world.address, 8080).into(), request).await
+    };
+    for host in ["shop.corp.example", "shop.corp.example:8080", "SHOP.corp.example"] {
+        let led = plain(host, "/a%20b?c=d").await.unwrap();
+        assert_eq!((led.status.as_u16(), led.header("location")), (308, at("shop", "/a%20b?c=d").as_str()), "{host}");
+    }
+    assert_eq!(plain("portal.corp.example", "/").await.unwrap().header("location"), at("portal", "/"));
+    for nobody in ["evil.example", "nobody.corp.example"] {
+        let answer = plain(nobody, "/").await.unwrap();
+        assert!(answer.status == 404 && !answer.headers.contains_key("location"), "{answer:?}");
+    }
+    assert_eq!(app.requests(), 1);
+    // A port that is not wanted any more is closed.
+    world.revised(|plan| plan.redirect_port = None).await;
+    eventually("the end of it", async || tokio::net::TcpStream::connect((world.address, 8080)).await.is_err()).await;
+}

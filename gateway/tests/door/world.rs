@@ -94,6 +94,8 @@ pub(crate) struct Plan {
     /// Service and workload's address.
     pub(crate) workloads: Vec<(String, Ipv4Addr)>,
     pub(crate) public_port: u16,
+    pub(crate) listen_port: Option<u16>,
+    pub(crate) redirect_port: Option<u16>,
 }
 
 pub(crate) struct World {
@@ -142,6 +144,8 @@ impl World {
             expose: BTreeMap::new(),
             workloads: Vec::new(),
             public_port: PORT,
+            listen_port: None,
+            redirect_port: None,
         };
         plan(&mut planned);
         std::fs::write(dir.path().join("secret"), CLIENT_SECRET).unwrap();
@@ -179,7 +183,8 @@ impl World {
     }
 
     pub(crate) fn public(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.plan.lock().unwrap().public_port)
+        let plan = self.plan.lock().unwrap();
+        SocketAddr::new(self.address, plan.listen_port.unwrap_or(plan.public_port))
     }
 
     pub(crate) fn metrics(&self) -> SocketAddr {
@@ -240,9 +245,12 @@ fn documents(plan: &Plan, provider: &Provider, dir: &Path) -> String {
         provider.issuer(),
         dir.join("secret").display(),
     );
+    let port = |name: &str, port: Option<u16>| port.map_or_else(String::new, |port| format!("  {name}: {port}\n"));
     let mesh = format!(
-        "apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: {{ name: corp }}\nspec:\n  trustDomain: corp.example\n  baseDomain: corp.example\n  publicPort: {}\n{}",
+        "apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: {{ name: corp }}\nspec:\n  trustDomain: corp.example\n  baseDomain: corp.example\n  publicPort: {}\n{}{}{}",
         plan.public_port,
+        port("listenPort", plan.listen_port),
+        port("redirectPort", plan.redirect_port),
         // A provider alone would make for a gateway.
         if plan.expose.is_empty() { "" } else { &providers },
     );
