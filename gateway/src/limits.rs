@@ -112,8 +112,6 @@ pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1 << 20;
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
 /// Public connections, those in their handshake included. At the bound further ones wait in the backlog.
 pub const CONNECTIONS_MAX: usize = 20_000;
-/// TLS handshakes under way. At the bound further connections wait in the backlog.
-pub const HANDSHAKES_MAX: usize = 512;
 /// For a TLS handshake. Beyond it the connection is closed.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// After a connection could not be accepted.

@@ -82,7 +82,6 @@ struct Entrance {
     /// Public connections that are open.
     slots: Arc<Semaphore>,
     plain_slots: Arc<Semaphore>,
-    handshakes: Semaphore,
 }
 
 impl Listeners {
@@ -94,7 +93,6 @@ impl Listeners {
             tls,
             slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
             plain_slots: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
-            handshakes: Semaphore::new(limits::HANDSHAKES_MAX),
         };
         let mut listeners = Self { entrance: Arc::new(entrance), address, stop, open: HashMap::new() };
         for (role, port) in wanted(world) {
@@ -202,10 +200,7 @@ impl Entrance {
     }
 
     async fn serve_tls(&self, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) -> Result<(), weft_http::Error> {
-        let handshake = async {
-            let _turn = self.handshakes.acquire().await;
-            TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await
-        };
+        let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
         let stream = match timeout(limits::HANDSHAKE_WAIT, handshake).await {
             Ok(Ok(stream)) => stream,
             failed => {

@@ -96,8 +96,8 @@ impl Visit<'_> {
                 Err(failed) => failed,
             };
             // A workload of another node that is gone takes the connection by its agent's word, and closes it.
-            let gone = failed.error.side() == Side::Upstream
-                && matches!(failed.error.fault(), Fault::Connect | Fault::ConnectTimeout | Fault::Closed | Fault::Reset);
+            let gone =
+                failed.error.side() == Side::Upstream && matches!(failed.error.fault(), Fault::Connect | Fault::ConnectTimeout | Fault::Closed | Fault::Reset);
             if gone {
                 self.gate.backends.has_failed(address);
             }

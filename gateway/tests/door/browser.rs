@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, Method, header};
 use serde_json::json;
 use url::Url;
 
@@ -105,12 +105,11 @@ impl Browser<'_> {
             let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
             let (name, value) = pair.split_once('=').unwrap();
             let key = (host.clone(), name.to_owned());
-            if attributes.contains("Max-Age=0") { self.jar.remove(&key) } else { self.jar.insert(key, value.to_owned()) };
+            if attributes.contains("Max-Age=0") {
+                self.jar.remove(&key)
+            } else {
+                self.jar.insert(key, value.to_owned())
+            };
         }
-    }
-
-    /// Keeps what came with an answer that was asked for otherwise.
-    pub(crate) fn took<T>(&mut self, url: &str, response: &Response<T>) {
-        self.take(url, response.headers());
     }
 }

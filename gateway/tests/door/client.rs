@@ -28,8 +28,8 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use url::Url;
 use weft_gateway::CertificateFiles;
 
@@ -80,9 +80,8 @@ impl WebSocket {
     /// Waits for the end, and gives the code that it is given with (RFC 6455 section 7.4.1).
     pub(crate) async fn ends_with(mut self) -> Option<u16> {
         let code = loop {
-            match self.hear().await? {
-                (frames::CLOSE, payload) => break u16::from_be_bytes([payload[0], payload[1]]),
-                _ => {}
+            if let (frames::CLOSE, payload) = self.hear().await? {
+                break u16::from_be_bytes([payload[0], payload[1]]);
             }
         };
         assert_eq!(self.hear().await, None, "nothing comes after the close");
@@ -270,7 +269,8 @@ impl World {
             request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
             (timeout(PATIENCE, sender.send_request(request)).await, StatusCode::OK)
         } else {
-            let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+            let upgrade =
+                [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
             let request = request(Method::GET, url, &[fields, &upgrade].concat(), empty());
             (timeout(PATIENCE, self.h1(&name).await.send_request(request)).await, StatusCode::SWITCHING_PROTOCOLS)
         };
