@@ -5,6 +5,7 @@
 pub mod assertion;
 mod files;
 pub mod limits;
+pub mod pages;
 mod random;
 pub mod seal;
 pub mod sso;
