@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use weft_policy::{AccessReason, Contact, RequestDecision};
 
 use super::{
-    App, Frame, Problem, Reply, Trouble, address,
+    App, Frame, Problem, Reply, Trouble,
+    address::{self, Mail},
     layout::{document, list, named, post},
     limits, paths,
     problem::problem,
@@ -28,11 +29,13 @@ pub struct Denied<'a> {
 /// The page to a denial, whatever its reason.
 pub fn denied(view: &Denied<'_>) -> Reply {
     let page = |title: String, main: Markup| Reply { status: status(view.decision), html: document(&view.frame, &title, "page refused", &main) };
+    let trouble = |trouble| problem(&Problem { frame: view.frame, trouble, flow: view.flow });
     match view.decision.reason {
         AccessReason::SignIn => page("Sign in first".to_owned(), sign_in(view)),
         AccessReason::Method => page(format!("{} does not take this", title(view)), method(view)),
         AccessReason::MissingGroup => page(format!("You cannot open {}", title(view)), missing_group(view)),
-        _ => problem(&Problem { frame: view.frame, trouble: Trouble::NotFound { apps: view.apps }, flow: view.flow }),
+        AccessReason::NotNormal => trouble(Trouble::Refused { status: status(view.decision), sentence: AccessReason::NotNormal.explain() }),
+        _ => trouble(Trouble::NotFound { apps: view.apps }),
     }
 }
 
@@ -157,34 +160,61 @@ fn ask(view: &Denied<'_>, heading: &str) -> Markup {
     let user = view.frame.visitor.map_or("", |person| &person.user);
     let subject = format!("Access to {}", title(view));
     let body = format!("User name: {user}\nWhat was asked for: {}\nReference: {}\n\n", sentence(view), explain(view.flow));
-    contacts(&view.decision.ask, &view.frame.brand.support, heading, &address::Mail { subject: &subject, body: &body })
+    contacts(&view.decision.ask, &view.frame.brand.support, heading, &Mail { subject: &subject, body: &body })
 }
 
-pub(super) fn contacts(ask: &[Contact], support: &str, heading: &str, mail: &address::Mail<'_>) -> Markup {
-    let mut teams: Vec<(&Contact, Vec<String>)> = vec![];
+pub(super) fn contacts(ask: &[Contact], support: &str, heading: &str, mail: &Mail<'_>) -> Markup {
+    let mut teams: Vec<Team<'_>> = vec![];
     for contact in ask {
-        let role = contact.group.as_ref().map_or_else(|| "owns the app".to_owned(), |group| format!("decides who is in {group}"));
-        match teams.iter_mut().find(|(known, _)| known.team == contact.team) {
-            Some((_, roles)) => roles.push(role),
-            None => teams.push((contact, vec![role])),
+        let known = teams.iter().position(|team| team.contact.team == contact.team);
+        let at = known.unwrap_or_else(|| {
+            teams.push(Team { contact, owns: false, groups: vec![] });
+            teams.len() - 1
+        });
+        match &contact.group {
+            Some(group) => teams[at].groups.push(group.clone()),
+            None => teams[at].owns = true,
         }
     }
+    teams.truncate(limits::CONTACTS_SHOWN_MAX);
+    // The foot of the page names it in any case.
+    let support = if teams.iter().any(|team| team.ways().next().is_some()) { "" } else { support };
     html! {
         @if !(teams.is_empty() && support.is_empty()) {
             h2 { (heading) }
             ul.contacts {
-                @for (contact, roles) in teams.iter().take(limits::CONTACTS_SHOWN_MAX) {
+                @for team in &teams {
                     li {
-                        p { bdi.strong { (contact.team.as_str()) } " " span.role { bdi { (roles.join(", ")) } } }
-                        @let ways: Vec<&str> = [contact.contact.as_str(), contact.lead.as_str()].into_iter().filter(|way| !way.trim().is_empty()).collect();
-                        @if !ways.is_empty() {
-                            p.ways { @for (i, way) in ways.iter().enumerate() { @if i > 0 { span.dot aria-hidden="true" { " · " } } (address::contact(way, Some(mail))) } }
+                        p { bdi.strong { (team.contact.team.as_str()) } " " span.role { (team.role()) } }
+                        @if team.ways().next().is_some() {
+                            p.ways { @for (i, way) in team.ways().enumerate() { @if i > 0 { span aria-hidden="true" { " · " } } (address::contact(way, Some(mail))) } }
                         }
                     }
                 }
-                @if !support.is_empty() { li { p { span.role { "When nobody else helps" } } p.ways { (address::contact(support, Some(mail))) } } }
+                @if !support.is_empty() { li { p { span.role { "Who runs this site" } } p.ways { (address::contact(support, Some(mail))) } } }
             }
         }
+    }
+}
+
+/// A team with all that it has to do with the matter.
+struct Team<'a> {
+    contact: &'a Contact,
+    owns: bool,
+    groups: Vec<String>,
+}
+
+impl Team<'_> {
+    fn role(&self) -> Markup {
+        html! {
+            @if self.owns { "owns the app" }
+            @if self.owns && !self.groups.is_empty() { ", and " }
+            @if !self.groups.is_empty() { "decides who is in " (list(&self.groups, "and", limits::GROUPS_SHOWN_MAX)) }
+        }
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &str> {
+        [self.contact.contact.as_str(), self.contact.lead.as_str()].into_iter().filter(|way| !way.trim().is_empty())
     }
 }
 

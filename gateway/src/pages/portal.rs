@@ -9,7 +9,9 @@ use weft_snapshot::Bookmark;
 use weft_types::RuleId;
 
 use super::{
-    Frame, address, find, icons,
+    Frame,
+    address::{self, Mail},
+    find, icons,
     layout::{self, document},
     limits, paths,
 };
@@ -53,8 +55,14 @@ struct Item<'a> {
     url: &'a str,
     icon: &'a str,
     haystack: String,
-    dye: usize,
     of: Of<'a>,
+}
+
+/// The tiles of one category.
+struct Section<'a> {
+    category: &'a str,
+    dye: usize,
+    items: Vec<Item<'a>>,
 }
 
 enum Of<'a> {
@@ -97,26 +105,38 @@ pub fn apps_json(apps: impl IntoIterator<Item = (RuleId, Reach)>) -> Value {
 /// The whole page, an answer with status 200.
 pub fn portal(view: &Portal<'_>) -> String {
     let sections = sections(view);
-    let main = if sections.is_empty() { nothing(view) } else { launcher(view, &sections) };
-    document(&view.frame, "Your apps", "portal", &main)
-}
-
-/// By category, what has none last.
-fn sections<'a>(view: &Portal<'a>) -> Vec<(&'a str, Vec<Item<'a>>)> {
-    let mut by_category: BTreeMap<(bool, &str), Vec<Item<'_>>> = BTreeMap::new();
-    let items = view.apps.iter().map(|app| (app.category, Item::app(app)));
-    for (category, item) in items.chain(view.bookmarks.iter().map(|bookmark| (bookmark.category.as_str(), Item::bookmark(bookmark)))) {
-        by_category.entry((category.trim().is_empty(), category.trim())).or_default().push(item);
+    if sections.is_empty() {
+        return document(&view.frame, "Nothing is open to you yet", "page", &nothing(view));
     }
-    by_category.into_iter().map(|((_, category), items)| (category, items)).collect()
+    document(&view.frame, "Your apps", "portal", &launcher(view, &sections))
 }
 
-fn launcher(view: &Portal<'_>, sections: &[(&str, Vec<Item<'_>>)]) -> Markup {
+/// By category, what has none last. As long as there are enough dyes, no two have the same.
+fn sections<'a>(view: &Portal<'a>) -> Vec<Section<'a>> {
+    let mut by_category: BTreeMap<(bool, &str), Vec<Item<'_>>> = BTreeMap::new();
+    let apps = view.apps.iter().map(|app| (app.category.trim(), Item::app(app)));
+    let bookmarks = view.bookmarks.iter().map(|bookmark| (bookmark.category.trim(), Item::bookmark(bookmark)));
+    for (category, item) in apps.chain(bookmarks) {
+        by_category.entry((category.is_empty(), category)).or_default().push(item);
+    }
+    let mut free = BTreeSet::new();
+    let mut dye = |category: &str| {
+        if free.is_empty() {
+            free.extend(0..icons::DYES);
+        }
+        let wanted = icons::dye(category);
+        let dye = free.range(wanted..).chain(&free).copied().next().unwrap_or(wanted);
+        free.remove(&dye);
+        dye
+    };
+    by_category.into_iter().map(|((_, category), items)| Section { category, dye: dye(category), items }).collect()
+}
+
+fn launcher(view: &Portal<'_>, sections: &[Section<'_>]) -> Markup {
     let query = find::bounded(view.query);
     let is_found = |item: &Item<'_>| find::matches(&query, &item.haystack);
-    let count = |found: bool| sections.iter().flat_map(|(_, items)| items).filter(|item| !found || is_found(item)).count();
-    let (found, all) = (count(true), count(false));
-    let known_categories: BTreeSet<&str> = sections.iter().map(|(category, _)| *category).collect();
+    let items = || sections.iter().flat_map(|section| &section.items);
+    let (found, all) = (items().filter(|item| is_found(item)).count(), items().count());
     html! {
         div.intro {
             h1 { "Your apps" }
@@ -128,12 +148,16 @@ fn launcher(view: &Portal<'_>, sections: &[(&str, Vec<Item<'_>>)]) -> Markup {
             @else { (found) " of " (all) }
             @if !query.is_empty() { " · " a href="/" { "Show all" } }
         }
-        @for (i, (category, items)) in sections.iter().enumerate() {
-            @let heading = match (*category, known_categories.len()) { ("", 1) => "Apps", ("", _) => "Other", (category, _) => category };
-            section.thread.{ "dye-" (icons::dye(heading)) } aria-labelledby={ "category-" (i) } hidden[!items.iter().any(is_found)] {
-                h2 #{ "category-" (i) } { span dir="auto" { (heading) } }
+        @for (i, section) in sections.iter().enumerate() {
+            @let heading = match section.category { "" if sections.len() == 1 => "Apps", "" => "Other", category => category };
+            section.thread.{ "dye-" (section.dye) } aria-labelledby={ "category-" (i) } hidden[!section.items.iter().any(is_found)] {
+                h2 #{ "category-" (i) } { bdi { (heading) } }
                 ul.tiles {
-                    @for (j, item) in items.iter().enumerate() { (tile(item, &format!("tile-{i}-{j}"), !is_found(item))) }
+                    @for (j, item) in section.items.iter().enumerate() {
+                        // Where nobody has made categories, colours tell tiles apart.
+                        @let dye = if sections.len() == 1 && section.category.is_empty() { icons::dye(item.title) } else { section.dye };
+                        (tile(item, dye, &format!("tile-{i}-{j}"), !is_found(item)))
+                    }
                 }
             }
         }
@@ -156,15 +180,15 @@ fn search(query: &str) -> Markup {
     }
 }
 
-fn tile(item: &Item<'_>, id: &str, hidden: bool) -> Markup {
+fn tile(item: &Item<'_>, dye: usize, id: &str, hidden: bool) -> Markup {
     html! {
-        li.tile.{ "dye-" (item.dye) } data-find=(item.haystack) hidden[hidden] {
+        li.tile.{ "dye-" (dye) } data-find=(item.haystack) hidden[hidden] {
             (icons::swatch(item.icon, item.title))
             div.words {
                 @match address::link(item.url) {
-                    Some(url) => a.open href=(url) rel=[matches!(item.of, Of::Outside(_)).then_some("noreferrer")] aria-describedby=(id) dir="auto" { (item.title) },
+                    Some(url) => a.open href=(url) rel=[matches!(item.of, Of::Outside(_)).then_some("noreferrer")] aria-describedby=(id) { bdi { (item.title) } },
                     // Not of any kind that a browser should open: there, but not to be followed.
-                    None => span.open dir="auto" { (item.title) },
+                    None => span.open { bdi { (item.title) } },
                 }
                 p.meta id=(id) { (meta(&item.of)) }
             }
@@ -192,6 +216,8 @@ fn meta(of: &Of<'_>) -> Markup {
 /// Nothing may be opened: what to do, and whom to ask.
 fn nothing(view: &Portal<'_>) -> Markup {
     let support = &view.frame.brand.support;
+    let user = view.frame.visitor.map_or("", |person| &person.user);
+    let mail = Mail { subject: "I see no apps", body: &format!("My user name is {user}. I see no apps, and I should be able to open:\n\n") };
     html! {
         div.sheet {
             h1 { "Nothing is open to you yet" }
@@ -204,11 +230,11 @@ fn nothing(view: &Portal<'_>) -> Markup {
                     } }
                     div { dt { "Whom to ask" } dd {
                         @if support.is_empty() { "The owner of the app that you are looking for, or whoever gave you this address" }
-                        @else { (address::contact(support, Some(&ask_for_access(&person.user).mail()))) }
+                        @else { (address::contact(support, Some(&mail))) }
                         ". Say your user name and your groups."
                     } }
                 }
-                p { "If you have just been let in, sign out and in again: groups are read when you sign in." }
+                p { "If you have just been let in, look again in a few minutes, or sign out and in again: then your groups are read anew." }
                 div.actions {
                     a.button href="/" { "Look again" }
                     (layout::post(&view.frame, paths::SIGN_OUT, &html! { button.quiet { "Sign in as somebody else" } }))
@@ -218,29 +244,10 @@ fn nothing(view: &Portal<'_>) -> Markup {
     }
 }
 
-struct AskForAccess(String);
-
-fn ask_for_access(user: &str) -> AskForAccess {
-    AskForAccess(format!("My user name is {user}. I see no apps, and I should be able to open:\n\n"))
-}
-
-impl AskForAccess {
-    fn mail(&self) -> address::Mail<'_> {
-        address::Mail { subject: "I see no apps", body: &self.0 }
-    }
-}
-
 impl<'a> Item<'a> {
     fn app(app: &'a App<'a>) -> Self {
         let host = address::host(app.url).unwrap_or_default();
-        Self {
-            title: app.title,
-            url: app.url,
-            icon: app.icon,
-            haystack: find::haystack(&[app.title, app.category, app.owner, &host]),
-            dye: dye(app.category, app.title),
-            of: Of::App(app),
-        }
+        Self { title: app.title, url: app.url, icon: app.icon, haystack: find::haystack(&[app.title, app.category, app.owner, &host]), of: Of::App(app) }
     }
 
     fn bookmark(bookmark: &'a Bookmark) -> Self {
@@ -250,13 +257,7 @@ impl<'a> Item<'a> {
             url: &bookmark.url,
             icon: &bookmark.icon,
             haystack: find::haystack(&[&bookmark.title, &bookmark.category, &host, "outside"]),
-            dye: dye(&bookmark.category, &bookmark.title),
             of: Of::Outside(host),
         }
     }
-}
-
-/// A category is of one colour; without one each tile has its own.
-fn dye(category: &str, title: &str) -> usize {
-    icons::dye(if category.trim().is_empty() { title } else { category.trim() })
 }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use weft_policy::Contact;
 
 use super::{
-    App, Frame, Reply, address,
+    App, Frame, Reply,
+    address::{self, Mail},
     denied::{contacts, explain, reference},
     layout::document,
     limits,
@@ -60,7 +61,7 @@ pub enum Fault {
 /// Whether it makes sense to send the same once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retry {
-    /// Nothing of it was taken.
+    /// Nothing of it was taken, or asking twice changes nothing.
     Now,
     /// It may have been taken.
     LookFirst,
@@ -88,8 +89,8 @@ pub fn problem(view: &Problem<'_>) -> Reply {
             (more(view))
             (reference(view.flow))
             div.actions {
-                @if let Some(again) = again(&view.trouble) { a.button href=(again) { "Try again" } a.button.quiet href=(view.frame.start()) { "Your apps" } }
-                @else { a.button href=(view.frame.start()) { "Your apps" } }
+                @if let Some(again) = again(&view.trouble) { a.button href=(again) { "Try again" } }
+                a.button.quiet[again(&view.trouble).is_some()] href=(view.frame.start()) { "Your apps" }
             }
         }
     };
@@ -127,7 +128,7 @@ impl Retry {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::Now => "Nothing that you sent was taken, so try again in a moment.",
+            Self::Now => "Try again in a moment.",
             Self::LookFirst => "What you sent may have been taken: look whether it was before you send it again.",
             Self::Useless => "Trying again will not help before its owner has looked at it.",
         }
@@ -194,7 +195,7 @@ impl Upstream<'_> {
 
 fn again<'a>(trouble: &Trouble<'a>) -> Option<&'a str> {
     match trouble {
-        Trouble::Upstream(Upstream { again, retry: Retry::Now | Retry::LookFirst, .. }) => again.and_then(address::link),
+        Trouble::Upstream(Upstream { again, retry: Retry::Now, .. }) => again.and_then(address::link),
         _ => None,
     }
 }
@@ -214,7 +215,7 @@ fn more(view: &Problem<'_>) -> Markup {
             Trouble::Upstream(upstream) => {
                 @let subject = format!("{} does not work", upstream.app);
                 @let body = format!("{}\nReference: {}\n\n", as_sentence(&subject), explain(view.flow));
-                (contacts(upstream.ask, support, "Whom to tell if it stays so", &address::Mail { subject: &subject, body: &body }))
+                (contacts(upstream.ask, support, "Whom to tell if it stays so", &Mail { subject: &subject, body: &body }))
             }
             _ => {}
         }
