@@ -5,16 +5,14 @@ mod common;
 use common::{check, findings, one_line, service};
 use weft_catalog::{Access, Catalog, LogoKind, Upstream};
 
-const NOT_YET: &str = "warning 4 `{` this version has no gateway: nothing is exposed";
-
-/// An exposure of a service with ports of all kinds; `expect` beside what every exposure is told.
+/// An exposure of a service with ports of all kinds.
 #[track_caller]
 fn expose(entry: &str, expect: &[&str]) {
     let ports = "ports: [ { name: web, port: 80 }, { name: rpc, port: 81, appProtocol: grpc }, { name: db, port: 82, appProtocol: postgres }, \
                  { name: tls, port: 83, appProtocol: https }, { name: dns, port: 53, protocol: UDP } ]";
     let text = service(&format!("{ports}, expose: [ {entry} ]"));
     let found = findings(&[("base.yaml", common::BASE), ("x.yaml", &text)]);
-    let shown: Vec<String> = found.iter().map(one_line).filter(|f| !f.starts_with(NOT_YET) && !f.contains("UDP is carried")).collect();
+    let shown: Vec<String> = found.iter().map(one_line).filter(|f| !f.contains("UDP is carried")).collect();
     assert_eq!(shown.len(), expect.len(), "{}", shown.join("\n"));
     for (got, want) in shown.iter().zip(expect) {
         let (want_message, want_help) = want.split_once(" | ").unwrap_or((want, ""));
@@ -132,9 +130,7 @@ fn both(first: &str, second: &str, expect: &[&str]) {
         service(&format!("ports: [ {{ name: web, port: 80 }} ], expose: [ {{ port: web, host: h, access: {{ public: true }}, {e} }} ]"))
             .replace("name: x,", &format!("name: {name},"))
     };
-    let mut all = vec![NOT_YET, "warning 9 `{` this version has no gateway"];
-    all.splice(2..2, expect.iter().copied());
-    check(&format!("{}---\n{}", one("x", first), one("y", second)), &all);
+    check(&format!("{}---\n{}", one("x", first), one("y", second)), expect);
 }
 
 #[test]
@@ -176,7 +172,7 @@ fn mesh(spec: &str) -> Vec<String> {
     let rest = common::BASE.split_once("---\n").unwrap().1;
     let open = service("ports: [ { name: web, port: 80 } ], expose: [ { port: web, access: { groups: [ sales ] } } ]");
     let found = findings(&[("mesh.yaml", &text), ("rest.yaml", rest), ("x.yaml", &open)]);
-    found.iter().map(one_line).filter(|f| !f.starts_with(NOT_YET)).collect()
+    found.iter().map(one_line).collect()
 }
 
 #[track_caller]
@@ -269,6 +265,39 @@ fn the_portal_can_be_read_by_everybody_and_leads_nowhere_else() {
 }
 
 #[test]
+fn the_gateway_listens_where_people_come_or_where_it_is_told() {
+    let ports = |spec: &str| {
+        let mesh = format!("apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: {{ name: m }}\nspec: {{ trustDomain: a.example{spec} }}\n");
+        let mesh = Catalog::parse([("mesh.yaml", mesh.as_str())]).unwrap().mesh;
+        (mesh.public_port, mesh.listen_port, mesh.redirect_port)
+    };
+    assert_eq!(ports(""), (443, 443, None));
+    assert_eq!(ports(", publicPort: 8443, redirectPort: 443"), (8443, 8443, Some(443)));
+    assert_eq!(ports(", listenPort: 8443, redirectPort: 8080"), (443, 8443, Some(8080)));
+    // Behind something that takes people elsewhere, the public port is not the gateway's.
+    assert_eq!(ports(", publicPort: 15014, listenPort: 8443"), (15014, 8443, None));
+
+    check_mesh("  redirectPort: 443\n", &["error 7 `443` redirectPort 443 is where the gateway listens for https | choose another"]);
+    check_mesh("  listenPort: 80\n  redirectPort: 80\n", &["error 8 `80` redirectPort 80 is where the gateway listens"]);
+    check_mesh("  publicPort: 8443\n  redirectPort: 8443\n", &["error 8 `8443` redirectPort 8443 is where the gateway listens"]);
+    for field in ["listenPort", "redirectPort"] {
+        check_mesh(&format!("  {field}: 15008\n"), &["error 7 `15008` port 15008 belongs to the mesh's tunnel"]);
+        check_mesh(&format!("  {field}: 65536\n"), &["error 7 `65536` port \"65536\" is no number"]);
+        for port in ["15009", "15012", "15013", "15014", "15021"] {
+            let expect = format!("error 7 `{port}` {field} {port} is one of weft's own ports, 15008 to 15021 | choose another");
+            check_mesh(&format!("  {field}: {port}\n"), &[&expect]);
+        }
+        for port in ["15007", "15022", "1", "65535"] {
+            check_mesh(&format!("  {field}: {port}\n"), &[]);
+        }
+    }
+    check_mesh(
+        "  publicPort: 15014\n",
+        &["error 7 `15014` publicPort 15014 is one of weft's own ports, 15008 to 15021 | give the gateway another one as listenPort"],
+    );
+}
+
+#[test]
 fn nobody_declares_what_is_wefts_own() {
     let own = |name: &str| service("title: X").replace("name: x, namespace: shop", &format!("name: {name}, namespace: weft"));
     for name in ["gateway", "iam-bridge", "anything"] {
@@ -283,7 +312,7 @@ fn weft_s_own_services_need_addresses_too() {
         let more: Vec<String> = ["a", "b", "c"].iter().map(|n| service("title: X").replace("name: x", &format!("name: {n}"))).collect();
         let open = service(&format!("ports: [ {{ name: web, port: 80 }} ]{expose}"));
         let all = findings(&[("base.yaml", &small), ("more.yaml", &more.join("---\n")), ("x.yaml", &open)]);
-        all.iter().map(one_line).filter(|f| !f.starts_with(NOT_YET)).collect::<Vec<_>>()
+        all.iter().map(one_line).collect::<Vec<_>>()
     };
     assert_eq!(found(""), [""; 0]);
     assert!(
