@@ -114,7 +114,9 @@ fn page(name: &str, query: &str, origin: &str, brand: &Brand) -> (StatusCode, St
         let reply = pages::problem(&Problem { frame, trouble, flow: "00000000000004d2" });
         (reply.status, reply.html)
     };
-    let upstream = |fault, retry| problem(Trouble::Upstream(Upstream { app: "Orders", owner: "team-orders", ask: &ask, fault, retry, again: Some("/") }));
+    let upstream = |fault, retry| {
+        problem(Trouble::Upstream(Upstream { app: "Orders", owner: "team-orders", ask: &ask, status: StatusCode::BAD_GATEWAY, fault, retry, again: Some("/") }))
+    };
     match name {
         "" | "branded" => (StatusCode::OK, pages::portal(&Portal { frame, apps: &apps(), bookmarks: &bookmarks().iter().collect::<Vec<_>>(), query })),
         "empty" => (StatusCode::OK, pages::portal(&Portal { frame, apps: &[], bookmarks: &[], query })),

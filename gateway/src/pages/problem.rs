@@ -42,6 +42,8 @@ pub struct Upstream<'a> {
     pub app: &'a str,
     pub owner: &'a str,
     pub ask: &'a [Contact],
+    /// What [`weft_http::Error::status`] says.
+    pub status: StatusCode,
     pub fault: Fault,
     pub retry: Retry,
     /// Where the same page is asked for once more; `None`: what was sent cannot be sent again by a link.
@@ -116,7 +118,30 @@ pub fn problem_json(view: &Problem<'_>) -> (StatusCode, Value) {
     (status(&view.trouble), body)
 }
 
+impl Fault {
+    /// An error of the upstream's side.
+    pub fn of(error: &weft_http::Error) -> Self {
+        match error.fault() {
+            weft_http::Fault::Connect | weft_http::Fault::ConnectTimeout | weft_http::Fault::Busy | weft_http::Fault::Ended => Self::Away,
+            weft_http::Fault::Timeout => Self::Late,
+            _ => Self::Broken,
+        }
+    }
+}
+
 impl Retry {
+    /// `idempotent`: whether the method of the request is (RFC 9110 section 9.2.2).
+    pub fn of(error: &weft_http::Error, idempotent: bool) -> Self {
+        match error.retry() {
+            weft_http::Retry::Safe => Self::Now,
+            weft_http::Retry::IfIdempotent if idempotent => Self::Now,
+            weft_http::Retry::IfIdempotent => Self::LookFirst,
+            // That it was tried often enough says nothing of the next minute.
+            weft_http::Retry::Never if Fault::of(error) == Fault::Away => Self::Now,
+            weft_http::Retry::Never => Self::Useless,
+        }
+    }
+
     /// As programs read it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -138,10 +163,8 @@ impl Retry {
 fn status(trouble: &Trouble<'_>) -> StatusCode {
     match trouble {
         Trouble::NotFound { .. } => StatusCode::NOT_FOUND,
-        Trouble::Upstream(Upstream { fault: Fault::Broken, .. }) => StatusCode::BAD_GATEWAY,
-        Trouble::Upstream(Upstream { fault: Fault::Late, .. }) => StatusCode::GATEWAY_TIMEOUT,
-        Trouble::Upstream(Upstream { fault: Fault::Away, .. }) | Trouble::Draining => StatusCode::SERVICE_UNAVAILABLE,
-        Trouble::Refused { status, .. } => *status,
+        Trouble::Upstream(Upstream { status, .. }) | Trouble::Refused { status, .. } => *status,
+        Trouble::Draining => StatusCode::SERVICE_UNAVAILABLE,
         Trouble::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

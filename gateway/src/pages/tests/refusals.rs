@@ -128,21 +128,44 @@ fn what_exists_is_named_to_whom_may_open_it_only() {
 #[test]
 fn an_app_that_fails_is_named_with_its_owner_and_whether_to_try_again() {
     let ask = [contact("team-orders", "olga@corp.example", "#orders", None)];
-    let faults = [(Fault::Broken, 502, "bad-gateway"), (Fault::Late, 504, "timeout"), (Fault::Away, 503, "unavailable")];
+    let faults = [
+        (Fault::Broken, StatusCode::BAD_GATEWAY, "bad-gateway"),
+        (Fault::Late, StatusCode::GATEWAY_TIMEOUT, "timeout"),
+        (Fault::Away, StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    ];
     #[rustfmt::skip]
     let retries = [(Retry::Now, "Try again in a moment", true), (Retry::LookFirst, "look whether it was", false), (Retry::Useless, "will not help", false)];
     for (fault, status, error) in faults {
         for (retry, said, link) in retries {
-            let upstream = Upstream { app: "Orders", owner: "team-orders", ask: &ask, fault, retry, again: Some("/orders/7") };
+            let upstream = Upstream { app: "Orders", owner: "team-orders", ask: &ask, status, fault, retry, again: Some("/orders/7") };
             let (page, (_, json)) = trouble(Trouble::Upstream(upstream));
             let dom = Dom::parse(&page.html);
             let main = &dom.one("main").text;
-            assert_eq!((page.status.as_u16(), json["error"].as_str(), json["retry"].as_str()), (status, Some(error), Some(retry.as_str())));
+            assert_eq!((page.status, json["error"].as_str(), json["retry"].as_str()), (status, Some(error), Some(retry.as_str())));
             for said in ["Orders", "belongs to team-orders", "#orders", "olga@corp.example", FLOW, said] {
                 assert!(main.contains(said), "{fault:?} {retry:?} {said}: {main}");
             }
             assert_eq!(dom.find("a").any(|a| a.attr("href") == Some("/orders/7")), link, "{fault:?} {retry:?}");
         }
+    }
+}
+
+#[test]
+fn what_the_http_layer_says_of_a_failure_is_said_to_people() {
+    use weft_http::{Error, Fault as Of, Retry as Again, Side};
+    #[rustfmt::skip]
+    let cases = [
+        (Of::Connect, Again::Never, true, Fault::Away, Retry::Now),
+        (Of::ConnectTimeout, Again::Safe, false, Fault::Away, Retry::Now),
+        (Of::Busy, Again::Never, false, Fault::Away, Retry::Now),
+        (Of::Timeout, Again::IfIdempotent, true, Fault::Late, Retry::Now),
+        (Of::Timeout, Again::IfIdempotent, false, Fault::Late, Retry::LookFirst),
+        (Of::Reset, Again::IfIdempotent, false, Fault::Broken, Retry::LookFirst),
+        (Of::Malformed, Again::Never, true, Fault::Broken, Retry::Useless),
+    ];
+    for (fault, again, idempotent, expect, retry) in cases {
+        let error = Error::new(Side::Upstream, fault, again);
+        assert_eq!((Fault::of(&error), Retry::of(&error, idempotent)), (expect, retry), "{fault:?} {again:?} {idempotent}");
     }
 }
 

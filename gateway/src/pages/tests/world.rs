@@ -100,7 +100,8 @@ pub(super) fn every_page(text: &str) -> Vec<(String, String)> {
         let decision = RequestDecision { ask: ask.to_vec(), ..decision(reason, text, &[text, "support"]) };
         pages.push((format!("denied {reason}"), denied(&Denied { frame, decision: &decision, method: text, flow: text, apps: &apps }).html));
     }
-    let upstream = |fault, retry| Trouble::Upstream(Upstream { app: text, owner: text, ask: &ask, fault, retry, again: Some("/again") });
+    let upstream =
+        |fault, retry| Trouble::Upstream(Upstream { app: text, owner: text, ask: &ask, status: StatusCode::BAD_GATEWAY, fault, retry, again: Some("/again") });
     let troubles = [
         Trouble::NotFound { apps: &apps },
         upstream(Fault::Broken, Retry::Useless),
