@@ -114,3 +114,17 @@ pub(super) fn list(items: &[String], last: &str, max: usize) -> Markup {
         @if left > 0 { " " (last) " " (left) " more" }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_says_how_much_is_left() {
+        let said = |count: usize| {
+            let items: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+            list(&items, "or", 3).into_string().replace("<bdi class=\"token\">", "").replace("</bdi>", "")
+        };
+        assert_eq!([0, 1, 2, 3, 4, 9].map(said), ["", "1", "1 or 2", "1, 2 or 3", "1, 2, 3 or 1 more", "1, 2, 3 or 6 more"]);
+    }
+}

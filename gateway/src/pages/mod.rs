@@ -1,7 +1,7 @@
 //! Every page that a person sees, as pure functions from what is known to HTML.
 //!
 //! No clock, no socket, no request: a page is told who looks at it and what there is to show. What it shows is text, escaped by the template engine; an address becomes a link
-//! only through [`address`]. Pages hold no script and no style of their own: both are [`assets`], and [`headers()`] says so to the browser.
+//! only if it is of the web. Pages hold no script and no style of their own: both are [`assets`], and [`headers()`] says so to the browser.
 
 mod address;
 mod agent;
