@@ -146,7 +146,8 @@ impl std::fmt::Debug for Certificates {
 /// TLS 1.2 and 1.3 as rustls has them by default, tickets for resumption, HTTP/2 before HTTP/1.1.
 pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(certificates);
+    let mut config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(certificates);
     config.alpn_protocols = Wire::ALPN.map(<[u8]>::to_vec).to_vec();
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     // One ticket is enough: browsers open few connections, and each ticket costs.

@@ -68,7 +68,12 @@ impl Identities {
                 Ok(provider) => providers.push(provider),
                 Err(error) => {
                     whole = false;
-                    tracing::error!(provider = provider.name, declared_at = provider.declared_at, error = format!("{error:#}"), "an identity provider cannot be used");
+                    tracing::error!(
+                        provider = provider.name,
+                        declared_at = provider.declared_at,
+                        error = format!("{error:#}"),
+                        "an identity provider cannot be used"
+                    );
                 }
             }
         }
@@ -116,13 +121,8 @@ impl Identities {
         if let Some(identity) = self.current().filter(|identity| identity.host == host && identity.port == port) {
             return identity.sso.reconfigure(&providers).context("the former identity providers stay");
         }
-        let config = SsoConfig {
-            auth_host: host.to_owned(),
-            public_port: port,
-            lifetimes: self.config.lifetimes,
-            providers,
-            state_dir: self.config.state_dir.clone(),
-        };
+        let config =
+            SsoConfig { auth_host: host.to_owned(), public_port: port, lifetimes: self.config.lifetimes, providers, state_dir: self.config.state_dir.clone() };
         let worlds = self.worlds.clone();
         let parts = Parts {
             http: Arc::clone(&self.http),

@@ -14,6 +14,7 @@ pub mod limits;
 mod listen;
 mod live;
 mod metrics;
+pub mod pages;
 mod random;
 pub mod seal;
 pub mod sso;

@@ -15,13 +15,7 @@ use weft_http::{Body, Endpoint, Error, Fault, Path, Request, Retry, Side, Vetted
 use weft_snapshot::{Service, Upstream};
 
 use super::{Visit, answers, record::Story};
-use crate::{
-    assertion, limits,
-    live::Held,
-    metrics::Of,
-    random,
-    sso::Identified,
-};
+use crate::{assertion, limits, live::Held, metrics::Of, random, sso::Identified};
 
 /// Where a request goes.
 pub(super) struct To<'a> {
@@ -296,7 +290,12 @@ mod tests {
         check(&[good], true);
         check(&[], false);
         check(&[good, good], false);
-        for bad in ["00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "x", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
+        for bad in [
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "x",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
             check(&[bad], false);
         }
     }

@@ -314,4 +314,3 @@ impl Handler for Redirect {
 fn own_service() -> ServiceRef {
     builtin::gateway()
 }
-

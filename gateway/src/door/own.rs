@@ -85,7 +85,8 @@ pub(super) async fn portal(visit: &Visit<'_>, request: Request, story: &mut Stor
     story.person(Some(&who));
     let asker = Asker::Person { name: &who.person.user, groups: &who.person.groups };
     let tiles = visit.world.index().portal(asker);
-    let list: Vec<_> = tiles.iter().map(|t| json!({"service": t.service.name.to_string(), "title": t.title, "url": t.url, "owner": t.service.owner.to_string()})).collect();
+    let list: Vec<_> =
+        tiles.iter().map(|t| json!({"service": t.service.name.to_string(), "title": t.title, "url": t.url, "owner": t.service.owner.to_string()})).collect();
     let mut response = answers::json_answer(StatusCode::OK, &json!({"user": who.person.user, "apps": list}));
     if let Some(cookie) = who.set_cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
