@@ -16,6 +16,7 @@ mod live;
 mod metrics;
 pub mod pages;
 mod random;
+mod revoke;
 pub mod seal;
 pub mod sso;
 mod start;
@@ -23,4 +24,4 @@ mod world;
 
 pub use certificates::{CertificateError, Certificates};
 pub use config::{CertificateFiles, Config};
-pub use start::{Running, start};
+pub use start::{Running, start, start_at};

@@ -40,15 +40,6 @@ pub(super) fn moved(to: &str) -> Response<Body> {
     }
 }
 
-pub(super) fn see_other(to: &str) -> Response<Body> {
-    let mut response = moved(to);
-    if response.status() == StatusCode::PERMANENT_REDIRECT {
-        *response.status_mut() = StatusCode::SEE_OTHER;
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    response
-}
-
 /// For whoever asks in whichever way: title and text of a page, word and text of a JSON answer, or a gRPC status.
 struct Say<'a> {
     status: StatusCode,
@@ -143,6 +134,12 @@ pub(super) fn failed(wants: Wants, service: &Service, error: &Error) -> Response
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response
+}
+
+/// While it was under way, what had let it in ended.
+pub(super) fn revoked(wants: Wants) -> Response<Body> {
+    let text = "While this was under way, what had let it in ended: the sign-in, a group, or the address. Open it again to see how things stand.";
+    Say { status: StatusCode::FORBIDDEN, grpc: PERMISSION_DENIED, title: "This has been closed", word: "revoked", text }.to(wants)
 }
 
 /// Who is refused learns which application it is, whose, what is missing, and whom to ask.

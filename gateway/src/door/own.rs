@@ -11,7 +11,6 @@ use crate::{
     identity::Identity,
     limits,
     sso::{Access, Head, Who},
-    world::World,
 };
 
 pub(super) const BACK_CHANNEL: &str = "/.weft/backchannel-logout";
@@ -25,27 +24,18 @@ pub(super) async fn answer(visit: &Visit<'_>, request: Request, story: &mut Stor
     }
     let Some(identity) = visit.identity else { return answers::no_provider(&request.head) };
     let at_portal = host == visit.world.portal_host();
-    if at_portal && request.head.path.as_str() == KEYS {
-        return keys(identity, &request);
-    }
-    let head = (request.head.method.clone(), request.head.path.as_str().to_owned());
-    match (head.0, head.1.as_str(), at_portal) {
-        (Method::POST, BACK_CHANNEL, _) => {
-            // From outside it is taken too: a provider outside the mesh posts there.
-            sign_on(identity, visit.world, request, None).await.unwrap_or_else(|| answers::empty(StatusCode::NOT_FOUND))
-        }
-        (_, "/.weft/apps.json" | "/.weft/me.json", true) => portal(visit, request, story).await,
+    match request.head.path.as_str() {
+        KEYS if at_portal => keys(identity, &request),
+        "/.weft/apps.json" | "/.weft/me.json" if at_portal => portal(visit, request, story).await,
         _ => {
-            let fallback = head_of(&request.head).wants();
-            let _ = fallback;
             let not_found = answers::not_found(visit.world, &request.head, true);
-            sign_on(identity, visit.world, request, None).await.unwrap_or(not_found)
+            sign_on(identity, request, None).await.unwrap_or(not_found)
         }
     }
 }
 
 /// The sign-on's own answers; `None`: the path is none of them. `host`: the one that is spoken for, where it is not the one that was asked.
-pub(super) async fn sign_on(identity: &Identity, world: &World, request: Request, host: Option<&str>) -> Option<Response<Body>> {
+pub(super) async fn sign_on(identity: &Identity, request: Request, host: Option<&str>) -> Option<Response<Body>> {
     let Request { head, body, .. } = request;
     let body = match Limited::new(body, limits::FORM_MAX_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
@@ -53,7 +43,6 @@ pub(super) async fn sign_on(identity: &Identity, world: &World, request: Request
     };
     let own = head.host.name().to_owned();
     let head = Head { host: host.unwrap_or(&own), ..head_of(&head) };
-    let _ = world;
     identity.sso.serve(&head, &body).await.map(answers::of)
 }
 
