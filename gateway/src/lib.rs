@@ -14,6 +14,7 @@ pub mod limits;
 mod listen;
 mod live;
 mod metrics;
+pub mod pages;
 mod random;
 mod revoke;
 pub mod seal;
