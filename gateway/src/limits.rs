@@ -110,8 +110,11 @@ pub const SOCKET_PATH_MAX_BYTES: usize = 107;
 pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Between two looks at the certificates' files.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
-/// Public connections, those in their handshake included. At the bound further ones wait in the backlog.
+/// Public connections, those in their handshake and WebSockets included; fewer where the limit of open files leaves less. At the bound further ones
+/// wait in the backlog.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Open files beside public connections and those to applications.
+pub const DESCRIPTORS_RESERVED: usize = 256;
 /// For a TLS handshake. Beyond it the connection is closed.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// After a connection could not be accepted.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -91,7 +92,7 @@ impl Listeners {
             gate,
             server,
             tls,
-            slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
+            slots: Arc::new(Semaphore::new(connections())),
             plain_slots: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
         };
         let mut listeners = Self { entrance: Arc::new(entrance), address, stop, open: HashMap::new() };
@@ -150,6 +151,16 @@ impl Listeners {
 fn wanted(world: &World) -> [(Role, Option<u16>); 3] {
     let gateway = world.gateway();
     [(Role::Public, Some(gateway.listen_port)), (Role::Redirect, gateway.redirect_port), (Role::BackChannel, Some(builtin::BACKCHANNEL_TARGET_PORT))]
+}
+
+/// Each public connection may need one to an application beside it.
+fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    let connections = limits::CONNECTIONS_MAX.min(files.saturating_sub(limits::DESCRIPTORS_RESERVED) / 2).max(1);
+    if connections < limits::CONNECTIONS_MAX {
+        tracing::warn!(connections, files, "fewer connections than there could be: raise the limit of open files (LimitNOFILE)");
+    }
+    connections
 }
 
 /// Where the address is `::` it takes IPv4 too.

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_gateway::{Config, start};
 
@@ -60,6 +61,9 @@ fn check(arg: &ConfigArg) -> Result<()> {
 async fn run(arg: ConfigArg) -> Result<()> {
     let config = Config::load(&arg.config)?;
     weft_telemetry::init_logs(&config.log_level, config.log_format)?;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where it cannot be raised, the present limit counts.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let mut running = tokio::select! {
         running = start(config) => running?,
