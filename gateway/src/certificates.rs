@@ -247,7 +247,7 @@ mod tests {
         std::fs::copy(&two.key, &one.key).unwrap();
         certificates.reload();
         assert!(Arc::ptr_eq(&before, &certificates.set()));
-        let error = Set::load(&[one.clone()]).err().unwrap().to_string();
+        let error = Set::load(std::slice::from_ref(&one)).err().unwrap().to_string();
         assert!(error.contains("one.key is not the key of"), "{error}");
         std::fs::copy(&two.chain, &one.chain).unwrap();
         certificates.reload();

@@ -155,3 +155,7 @@ pub const LOGGED_MAX_BYTES: usize = 1024;
 pub const SWEEP: Duration = Duration::from_secs(60);
 /// An identity provider whose secret cannot be read is tried again after this.
 pub const PROVIDER_RETRY: Duration = Duration::from_secs(5);
+/// An application that is asked whether it answers has so long.
+pub const REACH_WAIT: Duration = Duration::from_secs(3);
+/// How long what was seen of it is believed.
+pub const REACH_KEPT: Duration = Duration::from_secs(10);

@@ -99,7 +99,8 @@ async fn who_lacks_a_group_learns_which_and_whom_to_ask() {
     bob.open(&at("rpc", "/")).await;
     let cookies = bob.cookies(&at("rpc", "/"));
     let rpc = world.h2("rpc.corp.example").await;
-    let call = request2(Method::POST, &at("rpc", "/pkg.Echo/Talk"), &[("content-type", "application/grpc"), ("te", "trailers"), ("cookie", &cookies)], full("x"));
+    let call =
+        request2(Method::POST, &at("rpc", "/pkg.Echo/Talk"), &[("content-type", "application/grpc"), ("te", "trailers"), ("cookie", &cookies)], full("x"));
     assert_eq!(Answer::of(rpc.clone().send_request(call).await.unwrap()).await.header("grpc-status"), "7");
     assert_eq!(app.requests(), before, "none of it came to the application");
 
@@ -126,9 +127,12 @@ async fn a_preflight_is_answered_by_the_route_and_asks_nobody_to_sign_in() {
     // The same for a route that asks for sign-in: a preflight carries no session.
     let granted = preflight("orders", "https://a.example", "GET", "").await;
     assert_eq!((granted.status.as_u16(), granted.header("access-control-allow-origin")), (204, "https://a.example"));
-    for (host, origin, method, headers) in
-        [("shop", "https://b.example", "POST", "x-asked"), ("shop", "https://a.example", "DELETE", ""), ("shop", "https://a.example", "POST", "x-other"), ("orders", "https://b.example", "GET", "")]
-    {
+    for (host, origin, method, headers) in [
+        ("shop", "https://b.example", "POST", "x-asked"),
+        ("shop", "https://a.example", "DELETE", ""),
+        ("shop", "https://a.example", "POST", "x-other"),
+        ("orders", "https://b.example", "GET", ""),
+    ] {
         let refused = preflight(host, origin, method, headers).await;
         assert!(!refused.headers.contains_key("access-control-allow-origin"), "{host} {origin} {method} {headers}: {refused:?}");
     }

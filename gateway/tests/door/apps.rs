@@ -258,7 +258,13 @@ fn channel() -> (mpsc::Sender<Frame<Bytes>>, Body) {
 
 fn cookies() -> Response<Body> {
     let mut response = Response::new(full("cookies"));
-    for cookie in ["__Host-weft=stolen; Path=/; Secure", "__host-weft=stolen; Path=/; Secure", "__Host-weft-tx-1=stolen; Path=/; Secure", "own=1; Path=/", "other=a b; HttpOnly"] {
+    for cookie in [
+        "__Host-weft=stolen; Path=/; Secure",
+        "__host-weft=stolen; Path=/; Secure",
+        "__Host-weft-tx-1=stolen; Path=/; Secure",
+        "own=1; Path=/",
+        "other=a b; HttpOnly",
+    ] {
         response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_static(cookie));
     }
     response

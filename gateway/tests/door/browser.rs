@@ -105,7 +105,11 @@ impl Browser<'_> {
             let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
             let (name, value) = pair.split_once('=').unwrap();
             let key = (host.clone(), name.to_owned());
-            if attributes.contains("Max-Age=0") { self.jar.remove(&key) } else { self.jar.insert(key, value.to_owned()) };
+            if attributes.contains("Max-Age=0") {
+                self.jar.remove(&key)
+            } else {
+                self.jar.insert(key, value.to_owned())
+            };
         }
     }
 

@@ -28,8 +28,8 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use url::Url;
 use weft_gateway::CertificateFiles;
 
@@ -270,7 +270,8 @@ impl World {
             request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
             (timeout(PATIENCE, sender.send_request(request)).await, StatusCode::OK)
         } else {
-            let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+            let upgrade =
+                [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
             let request = request(Method::GET, url, &[fields, &upgrade].concat(), empty());
             (timeout(PATIENCE, self.h1(&name).await.send_request(request)).await, StatusCode::SWITCHING_PROTOCOLS)
         };

@@ -18,7 +18,11 @@ async fn shop() -> (World, Arc<App>) {
     let world = World::with(|plan| {
         plan.expose(
             "shop/orders",
-            &["{ port: web, host: orders, access: { groups: [ sales ] } }", "{ port: web, host: my, access: { authenticated: true } }", "{ port: web, host: shop, access: { public: true } }"],
+            &[
+                "{ port: web, host: orders, access: { groups: [ sales ] } }",
+                "{ port: web, host: my, access: { authenticated: true } }",
+                "{ port: web, host: shop, access: { public: true } }",
+            ],
         );
         plan.workload("shop/orders", app.address);
     })

@@ -15,7 +15,10 @@ async fn shop() -> (World, [std::sync::Arc<App>; 3]) {
         let public = |rest: &str| format!("{{ port: web, host: shop, {rest}, access: {{ public: true }} }}");
         plan.expose("shop/front", &[&public("pathPrefix: /")]);
         plan.expose("shop/orders", &[&public("pathPrefix: /orders, rewrite: /api/v1"), &public("path: \"/customers/{id}/orders\"")]);
-        plan.expose("shop/stock", &[&public("pathPrefix: /orders/stock"), &public("path: /orders/list"), "{ port: web, host: stock, pathPrefix: /s, access: { public: true } }"]);
+        plan.expose(
+            "shop/stock",
+            &[&public("pathPrefix: /orders/stock"), &public("path: /orders/list"), "{ port: web, host: stock, pathPrefix: /s, access: { public: true } }"],
+        );
         for (service, app) in [("shop/front", &apps[0]), ("shop/orders", &apps[1]), ("shop/stock", &apps[2])] {
             plan.workload(service, app.address);
         }
@@ -62,7 +65,8 @@ async fn what_leads_nowhere_is_not_found_and_comes_to_nobody() {
     assert_eq!((nobody.status.as_u16(), nobody.json()["error"].as_str()), (404, Some("no_host")));
     // The gateway's own paths never come to an application, known or not, also where it has all of a host.
     for own in ["/.weft", "/.weft/", "/.weft/nothing", "/.weft/../.weft/x"] {
-        let answer = world.raw("shop.corp.example", format!("GET {own} HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").as_bytes()).await;
+        let answer =
+            world.raw("shop.corp.example", format!("GET {own} HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{own}: {answer}");
     }
     assert_eq!(apps.iter().map(|app| app.requests()).sum::<usize>(), 0);
@@ -71,9 +75,13 @@ async fn what_leads_nowhere_is_not_found_and_comes_to_nobody() {
 #[tokio::test]
 async fn a_path_is_normal_before_it_is_matched() {
     let (world, apps) = shop().await;
-    let send = async |target: &str| world.raw("shop.corp.example", format!("GET {target} HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    let send = async |target: &str| {
+        world.raw("shop.corp.example", format!("GET {target} HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").as_bytes()).await
+    };
     // What is the same for everybody is one path, for the route and for the application.
-    for (target, app, seen) in [("/x/../orders/7", 1, "/api/v1/7"), ("/%6frders/7", 1, "/api/v1/7"), ("/orders/stock/../7", 1, "/api/v1/7"), ("/orders/%7E", 1, "/api/v1/~")] {
+    for (target, app, seen) in
+        [("/x/../orders/7", 1, "/api/v1/7"), ("/%6frders/7", 1, "/api/v1/7"), ("/orders/stock/../7", 1, "/api/v1/7"), ("/orders/%7E", 1, "/api/v1/~")]
+    {
         let before = apps[app].requests();
         let answer = send(target).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{target}: {answer}");
@@ -89,6 +97,7 @@ async fn a_path_is_normal_before_it_is_matched() {
     // Nor does a host that is written otherwise lead elsewhere.
     let upper = world.raw("shop.corp.example", b"GET /orders/7 HTTP/1.1\r\nHost: SHOP.Corp.Example:8443\r\nConnection: close\r\n\r\n").await;
     assert!(upper.starts_with("HTTP/1.1 200"), "{upper}");
-    let other = world.raw("shop.corp.example", b"GET https://stock.corp.example:8443/s HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").await;
+    let other =
+        world.raw("shop.corp.example", b"GET https://stock.corp.example:8443/s HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").await;
     assert!(other.starts_with("HTTP/1.1 400"), "{other}");
 }

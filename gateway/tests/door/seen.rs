@@ -147,7 +147,10 @@ async fn where_a_request_comes_from_is_what_the_gateway_saw() {
             [value] => value.to_str().unwrap().to_owned(),
             _ => panic!("{name} twice"),
         };
-        assert_eq!((one("host"), one("x-forwarded-host"), one("x-forwarded-proto")), ("shop.corp.example:8443".into(), "shop.corp.example:8443".into(), "https".into()));
+        assert_eq!(
+            (one("host"), one("x-forwarded-host"), one("x-forwarded-proto")),
+            ("shop.corp.example:8443".into(), "shop.corp.example:8443".into(), "https".into())
+        );
         for gone in ["x-forwarded-user", "forwarded", "x-real-ip", "remote-user"] {
             assert_eq!(one(gone), "", "{gone}");
         }
@@ -160,7 +163,13 @@ async fn where_a_request_comes_from_is_what_the_gateway_saw() {
     world.plan.lock().unwrap().config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
     world.start().await;
     assert_eq!(ask(&world).await, "6.6.6.6");
-    for (said, expect) in [("7.7.7.7, 6.6.6.6, 10.1.2.3", "6.6.6.6"), ("7.7.7.7, nonsense, 10.1.2.3", "10.1.2.3"), ("10.1.2.3", "10.1.2.3"), ("2001:db8::1", "2001:db8::1"), ("", "127.0.0.1")] {
+    for (said, expect) in [
+        ("7.7.7.7, 6.6.6.6, 10.1.2.3", "6.6.6.6"),
+        ("7.7.7.7, nonsense, 10.1.2.3", "10.1.2.3"),
+        ("10.1.2.3", "10.1.2.3"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("", "127.0.0.1"),
+    ] {
         world.ask(Method::GET, &at("shop", "/"), &[("x-forwarded-for", said)], "").await;
         assert_eq!(app.last().headers["x-forwarded-for"], expect, "{said}");
     }

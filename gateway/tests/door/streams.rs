@@ -17,10 +17,7 @@ use crate::{
 async fn shop() -> (World, Arc<App>, Arc<App>) {
     let (app, other) = (App::start().await, App::start().await);
     let world = World::with(|plan| {
-        plan.expose(
-            "shop/orders",
-            &["{ port: web, host: shop, access: { public: true } }", "{ port: rpc, host: rpc, access: { public: true } }"],
-        );
+        plan.expose("shop/orders", &["{ port: web, host: shop, access: { public: true } }", "{ port: rpc, host: rpc, access: { public: true } }"]);
         plan.expose("shop/stock", &["{ port: web, host: stock, access: { public: true } }"]);
         plan.workload("shop/orders", app.address);
         plan.workload("shop/stock", other.address);

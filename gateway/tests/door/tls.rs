@@ -48,7 +48,11 @@ async fn versions_names_and_protocols() {
     assert_eq!(world.metric("weft_gateway_handshakes_failed_total").await, 3.0);
 
     assert_eq!(world.tls("shop.corp.example", H2).await.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    assert_eq!(world.tls("shop.corp.example", Hello { alpn: &[b"http/1.1", b"h2"], ..H1 }).await.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the dearest is h2");
+    assert_eq!(
+        world.tls("shop.corp.example", Hello { alpn: &[b"http/1.1", b"h2"], ..H1 }).await.get_ref().1.alpn_protocol(),
+        Some(&b"h2"[..]),
+        "the dearest is h2"
+    );
     assert_eq!(world.tls("shop.corp.example", Hello { alpn: &[], ..H1 }).await.get_ref().1.alpn_protocol(), None);
     assert!(world.authority.connect(world.public(), "shop.corp.example", Hello { alpn: &[b"spdy/3"], ..H1 }).await.is_err());
 

@@ -62,13 +62,19 @@ async fn a_request_is_told_of_in_the_log_and_to_the_agent() {
 
     let denied = world.ask(Method::GET, &at("orders", "/"), &[], "").await;
     let told = line(&world, denied.flow()).await;
-    assert_eq!((told["verdict"].as_str(), told["reason"].as_str(), told["status"].as_u64(), &told["user"]), (Some("deny"), Some("sign-in"), Some(401), &Value::Null));
+    assert_eq!(
+        (told["verdict"].as_str(), told["reason"].as_str(), told["status"].as_u64(), &told["user"]),
+        (Some("deny"), Some("sign-in"), Some(401), &Value::Null)
+    );
 
     // The agent is told the same, under the same id.
     let flow = |id: &str| world.agent.flows().into_iter().find(|flow| flow.id == id);
     eventually("both flows", async || flow(good.flow()).is_some() && flow(denied.flow()).is_some()).await;
     let (good, denied) = (flow(good.flow()).unwrap(), flow(denied.flow()).unwrap());
-    assert_eq!((good.point.as_str(), good.verdict.as_str(), good.reason.as_str(), good.source.as_str(), good.destination.as_str()), ("gateway", "allow", "group", "user:alice", "shop/orders"));
+    assert_eq!(
+        (good.point.as_str(), good.verdict.as_str(), good.reason.as_str(), good.source.as_str(), good.destination.as_str()),
+        ("gateway", "allow", "group", "user:alice", "shop/orders")
+    );
     let request = good.request.unwrap();
     assert_eq!((request.user.as_str(), &request.groups[..], request.path.as_str(), request.status), ("alice", &["sales".to_owned()][..], "/x/y", 200));
     assert!(good.rule > 0 && good.revision == 1 && good.bytes_in > 0 && good.address == "127.0.0.1");

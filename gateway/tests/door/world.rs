@@ -171,7 +171,7 @@ impl World {
     /// The same, in force when this returns.
     pub(crate) async fn revised(&self, change: impl FnOnce(&mut Plan)) {
         let revision = self.revise(change);
-        eventually("the revision is in force", async || { self.metric("weft_gateway_revision").await as u64 == revision }).await;
+        eventually("the revision is in force", async || self.metric("weft_gateway_revision").await as u64 == revision).await;
     }
 
     pub(crate) fn running(&self) -> Running {
