@@ -68,6 +68,13 @@ impl Gateway {
     }
 }
 
+#[cfg(test)]
+impl Gateway {
+    pub(super) fn of(workload: &str, cgroup_id: u64) -> Self {
+        Self { workload: workload.parse().expect("a uid"), cgroup_id }
+    }
+}
+
 impl From<NoProcess> for Refused {
     fn from(e: NoProcess) -> Self {
         match e {
