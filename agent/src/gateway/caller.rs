@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tonic::Status;
 use weft_kernel::cgroup;
 use weft_types::{ServiceRef, WorkloadUid, builtin};
 
@@ -42,6 +43,16 @@ pub(super) enum Refused {
     NotEnrolled { workload: WorkloadUid, problem: Option<String> },
     #[error("workload {0} of weft/gateway has been withdrawn: connect again when `weft status` shows it enrolled")]
     Withdrawn(WorkloadUid),
+}
+
+impl Refused {
+    pub(super) fn status(&self) -> Status {
+        match self {
+            // Nothing speaks against it yet.
+            Self::Younger => Status::unavailable(self.to_string()),
+            _ => Status::permission_denied(self.to_string()),
+        }
+    }
 }
 
 impl Caller {

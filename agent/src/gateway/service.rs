@@ -55,10 +55,10 @@ struct Following {
 pub(super) fn check(mut request: Request<()>, picture: &Picture) -> Result<Request<()>, Status> {
     let gateway = match request.extensions().get::<Caller>() {
         Some(Caller::Gateway(gateway)) => gateway.clone(),
-        Some(Caller::Stranger(why)) => return Err(Status::permission_denied(why.to_string())),
+        Some(Caller::Stranger(why)) => return Err(why.status()),
         None => return Err(Status::internal("nobody has looked at who calls")),
     };
-    gateway.holds(picture).map_err(|why| Status::permission_denied(why.to_string()))?;
+    gateway.holds(picture).map_err(|why| why.status())?;
     request.extensions_mut().insert(gateway);
     Ok(request)
 }
@@ -150,7 +150,7 @@ impl Standing {
     pub(super) async fn ended(&mut self) -> Status {
         loop {
             if let Err(why) = self.gateway.holds(&self.view.now()) {
-                return Status::permission_denied(why.to_string());
+                return why.status();
             }
             let changed = self.shutdown.run_until_cancelled(self.view.changed()).await;
             if changed != Some(true) {
@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(asked(Some(Caller::Gateway(gateway())), enrolled()), Ok(Some(gateway())));
         assert_eq!(asked(Some(Caller::Gateway(gateway())), vec![]), Err(Code::PermissionDenied));
         assert_eq!(asked(Some(Caller::Stranger(Refused::Gone)), enrolled()), Err(Code::PermissionDenied));
+        assert_eq!(asked(Some(Caller::Stranger(Refused::Younger)), enrolled()), Err(Code::Unavailable), "it may come again");
         assert_eq!(asked(None, enrolled()), Err(Code::Internal));
     }
 

@@ -26,10 +26,21 @@ async fn main() -> Result<()> {
             }
             tokio::time::sleep(AGAIN).await;
         },
-        ["ask", socket] => follow(socket, 1).await,
-        ["report", socket, id, user, destination] => report(socket, id, user, destination).await,
+        ["ask", socket] => patiently(async || follow(socket, 1).await).await,
+        ["report", socket, id, user, destination] => patiently(async || report(socket, id, user, destination).await).await,
         _ => bail!("usage: gateway-client follow|ask SOCKET, or report SOCKET ID USER DESTINATION"),
     }
+}
+
+/// Where the kernel does not say which process has connected, one that has just started must come again.
+async fn patiently(f: impl AsyncFn() -> Result<()>) -> Result<()> {
+    for _ in 0..20 {
+        match f().await {
+            Err(error) if error.to_string().starts_with("Unavailable") => tokio::time::sleep(AGAIN).await,
+            done => return done,
+        }
+    }
+    f().await
 }
 
 async fn client(socket: &str) -> Result<MeshClient<Channel>> {
