@@ -167,12 +167,14 @@ fn a_follower_hears_of_each_revision_over_restarts_until_it_is_withdrawn() -> Re
     let line = |revision: u64| format!("revision {revision} ");
     let first = w.revision()?;
     follower.hears(&line(first), 1, &w.mesh)?;
+    // Where the kernel does not say which process has connected, a new one has to come twice.
+    let tries = follower.count("ended");
     let second = w.mesh.recatalog(&exposed().replace("[ sales ]", "[ sales, support ]"))?;
     follower.hears(&line(second), 1, &w.mesh)?;
-    assert_eq!((follower.count("ended"), follower.count(&line(first))), (0, 1), "one stream, each revision once");
+    assert_eq!((follower.count("ended"), follower.count(&line(first))), (tries, 1), "one stream, each revision once");
 
     w.mesh.agents[0].kill9();
-    follower.hears("ended", 1, &w.mesh)?;
+    follower.hears("ended", tries + 1, &w.mesh)?;
     w.mesh.agents[0].run()?;
     follower.hears(&line(second), 2, &w.mesh)?;
 
