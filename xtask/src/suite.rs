@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use weft_host::{Need, Package};
 
-use crate::{boot, codegen, demo, ebpf, host, kernels, layers, mutations, process, tidy, upgrade, vm};
+use crate::{boot, codegen, demo, ebpf, host, kernels, layers, mutations, npm, process, tidy, upgrade, vm};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -97,6 +97,7 @@ const SUITES: &[Suite] = &[
         run: model,
         default: true,
     },
+    Suite { name: "gateway", what: "signing in and out against providers that nobody here wrote", needs: &[], run: gateway, default: true },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "boot",
@@ -127,6 +128,18 @@ pub(crate) const PACKAGES: &[Package] = &[
 
 /// What it starts beside them, here only: a guest that boots has no daemon of a runtime.
 const RUNTIMES: &[Package] = &[Package { name: "containerd", probe: "/usr/bin/containerd" }];
+
+/// What the suite gateway starts: a provider of Debian's, beside the one from npm.
+const PROVIDERS: &[Package] = &[
+    Package { name: "glewlwyd", probe: "glewlwyd" },
+    // Without it Debian takes another database's, and its configuration fails without any.
+    Package { name: "dbconfig-sqlite3", probe: "/usr/share/doc/dbconfig-sqlite3" },
+    Package { name: "sqlite3", probe: "sqlite3" },
+    Package { name: "openssl", probe: "openssl" },
+];
+
+/// Test programs of the suite gateway.
+const GATEWAY: &[&str] = &["foreign"];
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if let Some(line) = &args.kernel {
@@ -269,7 +282,14 @@ fn model(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["conformance", "faults", "model", "upgrade"];
+const ELSEWHERE: &[&str] = &["conformance", "faults", "foreign", "model", "upgrade"];
+
+fn gateway(run: &mut Run<'_>) -> Result<()> {
+    weft_host::ensure(PROVIDERS)?;
+    npm::install()?;
+    let names: Vec<String> = GATEWAY.iter().map(|name| (*name).to_owned()).collect();
+    process::run(&mut process::cargo(privileged_args(&names, run.args)))
+}
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 pub(crate) fn test_names(dir: &Path) -> Result<Vec<String>> {
