@@ -77,6 +77,11 @@ impl Config {
         self.run_dir.join("agent.sock")
     }
 
+    /// For the gateway, if one runs here.
+    pub fn gateway_socket(&self) -> PathBuf {
+        self.run_dir.join("gateway.sock")
+    }
+
     pub fn holder_socket(&self) -> PathBuf {
         self.run_dir.join("holder.sock")
     }

@@ -39,15 +39,20 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(mode).create(path)
 }
 
-/// Makes a unix socket at `path` that only this user may use, from its first moment on: it is bound in a closed directory and moved into place.
+/// Makes a unix socket at `path` that only this user may use.
 pub fn bind_private<L>(path: &Path, bind: impl FnOnce(&Path) -> io::Result<L>) -> io::Result<L> {
+    bind_socket(path, 0o600, bind)
+}
+
+/// Makes a unix socket at `path` that may be used as `mode` says, from its first moment on: it is bound in a closed directory and moved into place.
+pub fn bind_socket<L>(path: &Path, mode: u32, bind: impl FnOnce(&Path) -> io::Result<L>) -> io::Result<L> {
     let mut name = OsString::from(".");
     name.push(std::process::id().to_string());
     let dir = path.with_file_name(name);
     DirBuilder::new().mode(0o700).create(&dir)?;
     let inner = dir.join("s");
     let bound = bind(&inner).and_then(|listener| {
-        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(mode))?;
         std::fs::rename(&inner, path)?;
         Ok(listener)
     });
@@ -141,6 +146,14 @@ mod tests {
         std::os::unix::net::UnixStream::connect(&path).unwrap();
         listener.accept().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_socket_for_all_is_for_all_only_if_it_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("g.sock");
+        let _listener = bind_socket(&path, 0o666, |p| UnixListener::bind(p)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod files;
 pub mod flows;
+pub mod gateway;
 pub mod holder;
 pub mod hosts;
 pub mod limits;

@@ -24,10 +24,24 @@ pub const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Flows kept for questions; the oldest goes first.
 pub const FLOWS_MAX: usize = 65_536;
+/// Of these, requests that gateways have judged; the oldest of them goes first, so that people who come cost no connection its record. With the
+/// bounds of one below they hold 80 MiB at most.
+pub const REQUESTS_MAX: usize = 16_384;
 /// Flows that a follower may lag behind; beyond, its stream ends with an error that says so.
 pub const FOLLOWER_LAG_MAX: usize = 16_384;
 /// Bytes of a flow's free text.
 pub const DETAIL_MAX_BYTES: usize = 512;
+/// Bytes of a person's name, a method, a host, a reason and a path in a request's record; what is longer is cut, a path visibly.
+pub const USER_MAX_BYTES: usize = 256;
+pub const METHOD_MAX_BYTES: usize = 32;
+pub const HOST_MAX_BYTES: usize = 255;
+pub const REASON_MAX_BYTES: usize = 32;
+pub const PATH_MAX_BYTES: usize = 1024;
+/// Bytes of all groups of a request's record, and of all that are missing; what does not fit is left out, and its number told.
+pub const GROUPS_MAX_BYTES: usize = 2048;
+pub const MISSING_MAX_BYTES: usize = 1024;
+/// How far the time that a gateway says of a request may lie back; it is now for others.
+pub const REQUEST_AGE_MAX: Duration = Duration::from_secs(600);
 /// Denials whose explanation is remembered; at the bound all are forgotten, which costs time only.
 pub const EXPLAINED_MAX: usize = 1024;
 /// How often the kernel's flow ring is read even when nothing wakes the agent up.
@@ -91,6 +105,26 @@ pub const REPORT_SETTLE: Duration = Duration::from_millis(20);
 
 /// Requests on the admin socket that are served at once.
 pub const ADMIN_STREAMS_MAX: u32 = 128;
+/// Connections of gateways, and of callers that are told why they are none; a further one is closed.
+pub const GATEWAY_CONNECTIONS_MAX: usize = 32;
+pub const STRANGERS_MAX: usize = 16;
+/// How long a caller that is no gateway has to hear why.
+pub const STRANGER_TTL: Duration = Duration::from_secs(5);
+/// How long a connection has to end after its streams have been told why.
+pub const GATEWAY_GRACE: Duration = Duration::from_secs(1);
+/// Gateways that follow, and streams of reports; a further one is refused.
+pub const FOLLOWERS_MAX: usize = 16;
+pub const REPORTS_MAX: usize = 16;
+/// Requests on one connection of a gateway that are served at once, bytes of their headers, and of one message.
+pub const GATEWAY_STREAMS_MAX: u32 = 16;
+pub const GATEWAY_HEADERS_MAX_BYTES: u32 = 8 << 10;
+pub const GATEWAY_MESSAGE_MAX_BYTES: usize = 256 << 10;
+/// Requests that are taken from gateways: so many at once, then so many a second; allowed and denied ones each have this. What is more is counted,
+/// and the stream that it came by waits.
+pub const REQUESTS_BURST: u32 = 4096;
+pub const REQUESTS_PER_SECOND: u32 = 1024;
+pub const REPORT_PAUSE: Duration = Duration::from_millis(20);
+
 /// Unidentified cgroups that a status lists.
 pub const STRAYS_MAX: usize = 256;
 /// How often an agent that drains looks for a newer snapshot on disk.

@@ -38,6 +38,8 @@ pub struct Metrics {
     snapshots: Count<2>,
     applied: Applied,
     svids: Count<1>,
+    gateway_callers: Count<1>,
+    gateway_flows: Count<1>,
 }
 
 /// What putting a revision in force costs.
@@ -89,6 +91,8 @@ impl Metrics {
         r.register_with_unit("weft_snapshot_apply", "From a revision's arrival until the kernel judges by it", Unit::Seconds, self.applied.seconds.clone());
         r.register_with_unit("weft_snapshot", "Payload of the revision in force", Unit::Bytes, self.applied.bytes.clone());
         r.register("weft_svids", "Requests for SVIDs, by their outcome", self.svids.clone());
+        r.register("weft_gateway_callers", "Connections to the gateway's socket, by what became of them", self.gateway_callers.clone());
+        r.register("weft_gateway_flows", "Requests that gateways reported, by what became of them", self.gateway_flows.clone());
     }
 
     pub fn event(&self, record: &Record) {
@@ -141,6 +145,14 @@ impl Metrics {
 
     pub fn svid(&self, issued: bool) {
         self.svids.get_or_create(&[("outcome", if issued { "issued" } else { "failed" })]).inc();
+    }
+
+    pub fn gateway_caller(&self, outcome: &'static str) {
+        self.gateway_callers.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    pub fn gateway_flow(&self, outcome: &'static str) {
+        self.gateway_flows.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     fn carried(&self, point: Point, direction: &'static str, bytes: u64) {

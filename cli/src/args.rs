@@ -1,6 +1,6 @@
 //! What a person typed, as clap reads it. Names are parsed here and trusted from there on; nothing here looks at files or sockets.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use weft_types::{FlowId, Method, NodeName, Protocol, ServiceRef, Target, Verdict};
@@ -50,9 +50,9 @@ pub enum Command {
     /// May SRC open a connection to DST, or a person a page? Exits 0 for allow, 1 for deny
     #[command(after_help = CAN_HELP)]
     Can(CanArgs),
-    /// Connections and their verdicts, of all agents, in order of time
+    /// Connections and requests with their verdicts, of all agents, in order of time
     Flows(FlowsArgs),
-    /// Why one connection was allowed or denied, and what would allow it
+    /// Why one connection or request was allowed or denied, and what would allow it
     Why(WhyArgs),
     /// Check a catalog directory; exits 1 on errors
     Lint(LintArgs),
@@ -164,9 +164,9 @@ pub struct FlowsArgs {
     /// Go on with new ones as they come
     #[arg(short, long)]
     pub follow: bool,
-    /// Only from this service
+    /// Only from this service, or of this person's requests: user:NAME
     #[arg(long, value_name = "NS/NAME")]
-    pub from: Option<ServiceRef>,
+    pub from: Option<FlowSource>,
     /// Only to this service
     #[arg(long, value_name = "NS/NAME")]
     pub to: Option<ServiceRef>,
@@ -182,6 +182,34 @@ pub struct FlowsArgs {
     /// Also identities, address, revision, rule, process
     #[arg(short, long)]
     pub wide: bool,
+}
+
+/// Whose flows: those of a service, or of somebody at the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlowSource {
+    Service(ServiceRef),
+    User(String),
+}
+
+impl FromStr for FlowSource {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s.strip_prefix("user:") {
+            Some("") => Err("user: is followed by a name".to_owned()),
+            Some(user) => Ok(Self::User(user.to_owned())),
+            None => s.parse().map(Self::Service).map_err(|e| format!("{e}; a person is user:NAME")),
+        }
+    }
+}
+
+impl fmt::Display for FlowSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => service.fmt(f),
+            Self::User(user) => write!(f, "user:{user}"),
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

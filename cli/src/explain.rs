@@ -1,10 +1,10 @@
 //! One flow told in full: what its records say, and what policy says about it. Pure.
 
 use serde::Serialize;
-use weft_policy::{Decision, Destination, Index, Query};
+use weft_policy::{AccessReason, Decision, Destination, Index, Query, Request, Who};
 use weft_types::{Protocol, Reason, ServiceRef};
 
-use crate::view::FlowView;
+use crate::view::{AskedView, FlowView, RequestView};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WhyView {
@@ -18,6 +18,8 @@ pub struct WhyView {
     pub nearest_miss: Option<String>,
     /// YAML to add to the catalog, for a default deny.
     pub patch: Option<String>,
+    /// Of a request: the same question answered by the snapshot in force, if it was judged by that.
+    pub request: Option<RequestView>,
     /// What the records alone do not tell.
     pub notes: Vec<String>,
 }
@@ -26,18 +28,53 @@ pub struct WhyView {
 pub fn explain(mut records: Vec<FlowView>, index: Option<&Index>) -> Option<WhyView> {
     records.sort_by(|a, b| a.order().cmp(&b.order()));
     let flow = records.iter().find(|r| r.denied()).or(records.first())?.clone();
-    let reason = Reason::ALL.iter().find(|r| r.as_str() == flow.reason);
+    let explained = match flow.request {
+        None => Reason::ALL.iter().find(|r| r.as_str() == flow.reason).map(|r| r.explain()),
+        Some(_) => AccessReason::ALL.iter().find(|r| r.as_str() == flow.reason).map(|r| r.explain()),
+    };
+    let asked = flow.request.clone();
     let mut why = WhyView {
-        explanation: reason.map_or_else(|| flow.detail.clone().unwrap_or_else(|| flow.reason.clone()), |r| r.explain().to_owned()),
+        explanation: explained.map_or_else(|| flow.detail.clone().unwrap_or_else(|| flow.reason.clone()), str::to_owned),
         flow,
         records,
         ..WhyView::default()
     };
-    match index {
-        None => why.notes.push("no snapshot could be read, so what would allow it is not known here".to_owned()),
-        Some(index) => judge_again(&mut why, index),
+    match (index, asked) {
+        (None, _) => why.notes.push("no snapshot could be read, so what would allow it is not known here".to_owned()),
+        (Some(index), None) => judge_again(&mut why, index),
+        (Some(index), Some(asked)) => ask_again(&mut why, &asked, index),
     }
     Some(why)
+}
+
+/// The same of a request. What the gateway knew and the record has not (groups that did not fit) could make another verdict of it: then the record
+/// stands for itself.
+fn ask_again(why: &mut WhyView, asked: &AskedView, index: &Index) {
+    let person = asked.person();
+    let who = match &person.user {
+        None => Who::Anonymous,
+        Some(name) => Who::Person { name, groups: &person.groups },
+    };
+    let decision = index.decide_request(&Request { who, method: &asked.method, host: &asked.host, path: &asked.path });
+    let (now, verdict, reason) = (decision.revision.0, decision.verdict.to_string(), decision.reason.to_string());
+    if now != why.flow.revision {
+        let compared = if verdict == why.flow.verdict { "with the same verdict" } else { "where the verdict would be another" };
+        why.notes.push(format!("judged at revision {}; now in force is {now}, {compared}: {verdict} ({reason})", why.flow.revision));
+        return;
+    }
+    if reason != why.flow.reason {
+        why.notes.push(format!("of what is recorded, revision {now} makes {verdict} ({reason}): the gateway knew more of the request"));
+        return;
+    }
+    let url = index
+        .snapshot()
+        .gateway
+        .as_ref()
+        .filter(|g| g.public_port != 443)
+        .map_or_else(|| format!("https://{}", asked.address()), |g| format!("https://{}:{}{}", asked.host, g.public_port, asked.path));
+    let request = RequestView::new(decision, person, url, &asked.method);
+    (why.nearest_miss, why.patch) = (request.nearest_miss.clone(), request.patch.clone());
+    why.request = Some(request);
 }
 
 /// Asks the same question of the snapshot in force: the records hold the verdict, policy holds what comes nearest to another one.
@@ -155,6 +192,52 @@ spec: { type: application, owner: team-shop }
         let why = explain(vec![FlowView { revision: 6, ..denied("shop/storefront") }], Some(&index())).unwrap();
         assert_eq!(why.notes, ["judged at revision 6; now in force is 7, where the verdict would be another: allow (grant)"]);
         assert_eq!(why.patch, None);
+    }
+
+    fn asked(user: Option<&str>, groups: &[&str]) -> FlowView {
+        let request = AskedView {
+            user: user.map(str::to_owned),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            method: "GET".into(),
+            host: "shop.corp.example".into(),
+            path: "/".into(),
+            status: Some(403),
+            missing: vec!["sales".into()],
+        };
+        let (source, destination) = (user.map(|u| format!("user:{u}")), Some("shop/orders".into()));
+        FlowView { point: "gateway".into(), reason: "missing-group".into(), source, destination, request: Some(request), ..denied("") }
+    }
+
+    fn exposing() -> Index {
+        let text = CATALOG
+            .replace("trustDomain", "baseDomain: corp.example, trustDomain")
+            .replace("port: 80 } ] }", "port: 80 } ], expose: [ { port: web, host: shop, access: { groups: [ sales ] } } ] }");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("shop.yaml"), text).unwrap();
+        let mut snapshot = compile_catalog(dir.path()).unwrap();
+        snapshot.revision = Revision(7);
+        Index::new(snapshot.into())
+    }
+
+    #[test]
+    fn a_request_is_asked_again_as_it_was() {
+        let why = explain(vec![asked(Some("alice"), &["support"])], Some(&exposing())).unwrap();
+        let request = why.request.unwrap();
+        assert_eq!((request.missing, request.ask[0].team.to_string()), (vec!["sales".to_owned()], "team-shop".to_owned()));
+        assert!(why.nearest_miss.unwrap().contains("alice is in support") && why.notes.is_empty());
+        // Groups without a person are nobody's.
+        let why = explain(vec![FlowView { reason: "sign-in".into(), ..asked(None, &["sales"]) }], Some(&exposing())).unwrap();
+        assert_eq!(why.request.unwrap().change.as_deref(), Some("sign in"));
+    }
+
+    #[test]
+    fn a_record_stands_for_itself_where_another_verdict_comes_out() {
+        let why = explain(vec![asked(Some("alice"), &["sales"])], Some(&exposing())).unwrap();
+        assert_eq!(why.notes, ["of what is recorded, revision 7 makes allow (group): the gateway knew more of the request"]);
+        assert!(why.request.is_none() && why.patch.is_none() && why.nearest_miss.is_none());
+        let why = explain(vec![FlowView { revision: 6, ..asked(Some("alice"), &["sales"]) }], Some(&exposing())).unwrap();
+        assert_eq!(why.notes, ["judged at revision 6; now in force is 7, where the verdict would be another: allow (group)"]);
+        assert!(why.request.is_none());
     }
 
     #[test]

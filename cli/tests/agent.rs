@@ -6,7 +6,7 @@ mod stand;
 
 use std::process::Output;
 
-use stand::{Stand, answering_agent, flow, plain_agent};
+use stand::{Stand, answering_agent, flow, plain_agent, request};
 use weft_api::agent::v1 as wire;
 
 /// Exit code, then stdout, then stderr; sockets shown by their file name.
@@ -74,6 +74,67 @@ async fn why_joins_what_both_nodes_know_and_says_what_would_allow_it() {
     let (code, _, err) = weft(&stand, &["why", "00000000000000aa"]);
     assert_eq!(code, 2);
     assert!(err.starts_with("weft: no agent knows flow 00000000000000aa: agents keep the newest only"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_flows_of_people_and_explained_like_a_question_about_them() {
+    let nobody = wire::Flow {
+        source: String::new(),
+        reason: "sign-in".into(),
+        request: Some(wire::Request { user: String::new(), groups: vec![], status: 302, missing: vec![], ..request(2, "a", 0).request.unwrap() }),
+        ..request(2, "a", 2_000)
+    };
+    let before = wire::Flow { revision: 6, ..request(4, "a", 4_000) };
+    let stand = Stand::new(vec![("a.sock", answering_agent("a", vec![request(1, "a", 1_000), nobody, flow(3, "a", 3_000, "allow"), before]))], None).await;
+    let (code, out, _) = weft(&stand, &["flows", "--last", "3"]);
+    assert_eq!((code, out.lines().count()), (0, 4), "{out}");
+    let line: Vec<&str> = out.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(line, ["00:00:02.000", "deny", "anonymous", "GET", "shop.corp.example/orders/7", "sign-in", "302", "a", "gateway", "0000000000000002"]);
+    let (_, out, _) = weft(&stand, &["flows", "--from", "user:alice", "-o", "json"]);
+    let said: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((said.len(), &said[0]["id"], &said[1]["id"]), (2, &"0000000000000001".into(), &"0000000000000004".into()));
+    assert_eq!(
+        (&said[0]["request"]["user"], &said[0]["request"]["status"], &said[0]["request"]["missing"][0]),
+        (&"alice".into(), &403.into(), &"sales".into())
+    );
+    for (from, words) in [("user:", "user: is followed by a name"), ("alice", "a person is user:NAME")] {
+        let (code, _, err) = weft(&stand, &["flows", "--from", from]);
+        assert!(code == 2 && err.contains(words), "{err}");
+    }
+
+    let (code, out, err) = weft(&stand, &["why", "0000000000000001"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for part in [
+        "flow 0000000000000001: deny, missing-group: ",
+        "  who           user:alice, in support\n  asked         GET https://shop.corp.example/orders/7\n  from          192.0.2.7\n",
+        "  application   shop/orders (orders), owner team-shop\n  answered      403\n  rule          2, declared at shop.yaml:12\n",
+        "  missing       any one of sales\n  ask           team-shop: #shop, alice\n  revision      7\n",
+        "  gateway       workload gateway-1 on node a\n",
+        "nearest miss: alice is in support; the exposure at shop.yaml:12 is open to sales\n",
+        "smallest change: put alice into sales (ask team-shop: #shop, alice)\n",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in\n{out}");
+    }
+    let (_, out, _) = weft(&stand, &["why", "0000000000000001", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&said["flow"]["request"]["path"], &said["request"]["app"]["service"]), (&"/orders/7".into(), &"shop/orders".into()));
+    assert_eq!((&said["request"]["url"], &said["request"]["ask"][0]["team"]), (&"https://shop.corp.example:8443/orders/7".into(), &"team-shop".into()));
+
+    let (_, out, _) = weft(&stand, &["why", "0000000000000004"]);
+    assert!(out.contains("note: judged at revision 6; now in force is 7, with the same verdict: deny (missing-group)\n"), "{out}");
+    assert!(out.contains("any one of sales") && !out.contains("smallest change") && !out.contains("ask "), "{out}");
+    let (_, out, _) = weft(&stand, &["why", "0000000000000002", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&said["request"]["change"], &said["request"]["person"]["user"]), (&"sign in".into(), &serde_json::Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_agents_hold_no_routes_the_bridge_explains_requests() {
+    let plain = stand::StandInAgent::with_flows(plain_agent("a"), vec![request(1, "a", 1_000)]);
+    let stand = Stand::new(vec![("a.sock", plain)], Some("bridge.sock")).await;
+    let (code, out, err) = weft(&stand, &["why", "--last"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("smallest change: put alice into sales"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,3 +99,47 @@ pub const ASSERTION_KEY_LIFE_SECONDS: u64 = 30 * 24 * 3600;
 pub const SEALING_KEY_LIFE_SECONDS: u64 = 30 * 24 * 3600;
 /// Bytes of a file of keys.
 pub const KEY_FILE_MAX_BYTES: u64 = 64 << 10;
+
+/// For open requests and connections after SIGTERM, when the configuration is silent.
+pub const DRAIN_SECONDS: u64 = 30;
+/// The longest drain that can be configured.
+pub const DRAIN_MAX_SECONDS: u64 = 3600;
+/// The kernel's bound for a unix socket's path is 108 bytes with its end.
+pub const SOCKET_PATH_MAX_BYTES: usize = 107;
+/// Bytes of a certificate's or key's file. A larger one is refused.
+pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1 << 20;
+/// Between two looks at the certificates' files.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
+/// Public connections, those in their handshake included. At the bound further ones wait in the backlog.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// TLS handshakes under way. At the bound further connections wait in the backlog.
+pub const HANDSHAKES_MAX: usize = 512;
+/// For a TLS handshake. Beyond it the connection is closed.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted.
+pub const BACKLOG: u32 = 4096;
+/// Connections to the port that only redirects, and to the back channel.
+pub const PLAIN_CONNECTIONS_MAX: usize = 256;
+/// First and longest pause before the node's agent is asked again.
+pub const AGENT_PAUSE_MIN: Duration = Duration::from_millis(100);
+pub const AGENT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Decisions that wait to be told to the agent. Beyond it they are dropped and counted.
+pub const FLOWS_QUEUED_MAX: usize = 4096;
+/// Decisions in one message to the agent.
+pub const FLOWS_PER_REPORT: usize = 64;
+/// Requests that were let in, of which the agent is told, a second; those refused have as many of their own. Beyond it they are in the access log only.
+pub const FLOWS_PER_SECOND: u32 = 200;
+/// A workload that did not accept a connection is asked last for so long.
+pub const BACKEND_PENALTY: Duration = Duration::from_secs(5);
+/// A response of at least this size, or of none that is known, ends when what let it in is gone.
+pub const LIVE_MIN_BYTES: u64 = 64 << 10;
+/// How long it is remembered that a session has ended or changed, for requests that were judged before and are registered after.
+pub const ENDS_REMEMBERED: Duration = Duration::from_secs(60);
+/// Lines of the access log that wait to be written. Beyond it they are dropped and counted: a full disk stops no request.
+pub const LOG_QUEUED_MAX: usize = 16_384;
+/// Bytes of the path, and of the client's name for itself, in a line of the access log.
+pub const LOGGED_MAX_BYTES: usize = 1024;
+/// Between two looks after sessions and keys that are over.
+pub const SWEEP: Duration = Duration::from_secs(60);
+/// An identity provider whose secret cannot be read is tried again after this.
+pub const PROVIDER_RETRY: Duration = Duration::from_secs(5);

@@ -4,12 +4,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weft_api::agent::v1 as wire;
 use weft_kernel::{Kernel, ProgramInfo};
+use weft_types::Protocol;
 
 use crate::{
-    flows::Record,
+    flows::{Flow, Record, RequestRecord},
+    gateway::USER,
     mesh::{Issued, Mesh, chain_pem},
     workloads::Seen,
 };
+
+/// Where a request was decided.
+const GATEWAY: &str = "gateway";
 
 pub(super) fn workload(seen: &Seen, mesh: &Mesh, kernel: &Kernel) -> wire::Workload {
     let enrolled = seen.enrolled.as_ref();
@@ -34,6 +39,7 @@ pub(super) fn workload(seen: &Seen, mesh: &Mesh, kernel: &Kernel) -> wire::Workl
         svid_not_after: issued.map_or(0, |i| unix(i.svid.not_after)),
         enforced: packets.as_ref().map(|p| if p.is_ok() { "packets and sockets" } else { "sockets only" }.to_owned()).unwrap_or_default(),
         enforced_why: packets.and_then(Result::err).unwrap_or_default(),
+        public_ports: enrolled.zip(mesh.index()).map(|(e, index)| index.public_ports(e.service).iter().map(|p| u32::from(*p)).collect()).unwrap_or_default(),
     }
 }
 
@@ -41,9 +47,26 @@ pub(super) fn program(p: ProgramInfo) -> wire::Program {
     wire::Program { name: p.name, attached_to: p.attached_to, attached: p.attached }
 }
 
-pub(super) fn flow(r: &Record, node: &str) -> wire::Flow {
-    let name = |p: &Option<weft_policy::Party>| p.as_ref().map(|p| p.service.to_string()).unwrap_or_default();
-    let identity = |p: &Option<weft_policy::Party>| p.as_ref().map(|p| p.identity.to_string()).unwrap_or_default();
+pub(super) fn flow(flow: &Flow, node: &str) -> wire::Flow {
+    match flow {
+        Flow::Connection(r) => connection(r, node),
+        Flow::Request(r) => request(r, node),
+    }
+}
+
+fn name(p: &Option<weft_policy::Party>) -> String {
+    p.as_ref().map(|p| p.service.to_string()).unwrap_or_default()
+}
+
+fn identity(p: &Option<weft_policy::Party>) -> String {
+    p.as_ref().map(|p| p.identity.to_string()).unwrap_or_default()
+}
+
+fn owner(p: &Option<weft_policy::Party>) -> String {
+    p.as_ref().map(|p| p.owner.to_string()).unwrap_or_default()
+}
+
+fn connection(r: &Record, node: &str) -> wire::Flow {
     wire::Flow {
         id: r.id.to_string(),
         node: node.to_owned(),
@@ -58,7 +81,7 @@ pub(super) fn flow(r: &Record, node: &str) -> wire::Flow {
         source_identity: identity(&r.source),
         destination: name(&r.destination),
         destination_identity: identity(&r.destination),
-        destination_owner: r.destination.as_ref().map(|p| p.owner.to_string()).unwrap_or_default(),
+        destination_owner: owner(&r.destination),
         address: r.address.map(|a| a.to_string()).unwrap_or_default(),
         port: r.port.into(),
         service_port: r.service_port.into(),
@@ -73,6 +96,43 @@ pub(super) fn flow(r: &Record, node: &str) -> wire::Flow {
         detail: r.detail.clone(),
         key_exchange: r.key_exchange.clone(),
         request: None,
+    }
+}
+
+fn request(r: &RequestRecord, node: &str) -> wire::Flow {
+    wire::Flow {
+        id: r.id.to_string(),
+        node: node.to_owned(),
+        at_ms: r.at_ms,
+        point: GATEWAY.to_owned(),
+        verdict: r.verdict.to_string(),
+        reason: r.reason.clone(),
+        revision: r.revision.0,
+        rule: r.rule.0,
+        rule_declared_at: r.rule_declared_at.clone().unwrap_or_default(),
+        source: r.user.as_ref().map(|user| format!("{USER}{user}")).unwrap_or_default(),
+        destination: name(&r.destination),
+        destination_identity: identity(&r.destination),
+        destination_owner: owner(&r.destination),
+        address: r.address.map(|a| a.to_string()).unwrap_or_default(),
+        port: r.port.into(),
+        service_port: r.service_port.into(),
+        protocol: Protocol::Tcp.to_string(),
+        workload: r.workload.to_string(),
+        bytes_out: r.bytes_out,
+        bytes_in: r.bytes_in,
+        duration_us: r.duration_us,
+        detail: r.detail.clone(),
+        request: Some(wire::Request {
+            user: r.user.clone().unwrap_or_default(),
+            groups: r.groups.clone(),
+            method: r.method.clone(),
+            host: r.host.clone(),
+            path: r.path.clone(),
+            status: r.status.into(),
+            missing: r.missing.clone(),
+        }),
+        ..wire::Flow::default()
     }
 }
 

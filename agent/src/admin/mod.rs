@@ -25,7 +25,8 @@ use weft_types::{FlowId, Verdict};
 use crate::{
     app::Node,
     files,
-    flows::Filter,
+    flows::{Filter, From},
+    gateway::USER,
     limits,
     mesh::Chain,
     snapshots,
@@ -99,12 +100,12 @@ impl Agent for AgentService {
         let (known, new) = self.0.flows.select(&filter, r.last as usize, r.follow);
         let recorded = {
             let name = name.clone();
-            stream::iter(known).map(move |record| Ok(convert::flow(&record, &name)))
+            stream::iter(known).map(move |flow| Ok(convert::flow(&flow, &name)))
         };
         let Some(new) = new else { return Ok(Response::new(Box::pin(recorded))) };
         let followed = BroadcastStream::new(new).filter_map(move |item| {
             let flow = match item {
-                Ok(record) => filter.passes(&record).then(|| Ok(convert::flow(&record, &name))),
+                Ok(flow) => filter.passes(&flow).then(|| Ok(convert::flow(&flow, &name))),
                 Err(lag) => Some(Err(Status::data_loss(format!("the reader is too slow: {lag}; ask again for what is recorded")))),
             };
             std::future::ready(flow)
@@ -140,7 +141,12 @@ fn filter(r: &wire::FlowsRequest) -> Result<Filter, Status> {
         "deny" => Some(Verdict::Deny),
         other => return Err(Status::invalid_argument(format!("verdict: {other:?} is neither allow nor deny"))),
     };
-    Ok(Filter { from: service("from", &r.from)?, to: service("to", &r.to)?, verdict, since_ms: r.since_ms })
+    let from = match r.from.strip_prefix(USER) {
+        Some("") => return Err(Status::invalid_argument("from: user: names nobody")),
+        Some(user) => Some(From::User(user.to_owned())),
+        None => service("from", &r.from)?.map(From::Service),
+    };
+    Ok(Filter { from, to: service("to", &r.to)?, verdict, since_ms: r.since_ms })
 }
 
 fn refuse(e: AddError) -> Status {

@@ -13,7 +13,7 @@ use crate::{
     bridge::{self, Bridge},
     command,
     config::Config,
-    files, limits,
+    files, gateway, limits,
 };
 
 struct Signals {
@@ -37,11 +37,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         usr2: signal(SignalKind::user_defined2())?,
     };
     let Built { node, lock, workloads_thread } = build::build(config).await?;
-    let socket = node.config.agent_socket();
+    let (socket, gateway_socket) = (node.config.agent_socket(), node.config.gateway_socket());
     let metrics = tasks::metrics(&node).await?;
+    // An agent that answers on the other one has this one too.
+    let door = gateway::bind(&gateway_socket)?;
     let listener = admin::bind(&socket)?;
     let mut running = tokio::task::JoinSet::new();
     running.spawn(admin::serve(listener, node.clone()));
+    running.spawn(gateway::serve(door, node.clone()));
     running.spawn(tasks::flows(node.clone()));
     running.spawn(tasks::sweeps(node.clone()));
     running.spawn(tasks::verify(node.clone()));
@@ -52,8 +55,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let told = until_told(&mut signals, &node).await;
 
-    // From here on a successor may start: the socket, the lock, the ring and the workloads are given up before the connections are waited for.
+    // From here on a successor may start: the sockets, the lock, the ring and the workloads are given up before the connections are waited for.
     node.shutdown.cancel();
+    let _ = std::fs::remove_file(&gateway_socket);
     let _ = std::fs::remove_file(&socket);
     drop(metrics);
     node.workloads.stop();

@@ -9,7 +9,7 @@ use super::stop::running;
 use crate::{app::places, config::Config, holder};
 
 /// What the agent makes in its directories; anything else there is somebody else's.
-const RUN_FILES: [&str; 6] = ["agent.sock", "agent.lock", "holder.sock", "holder.lock", "holder.log", "hosts"];
+const RUN_FILES: [&str; 7] = ["agent.sock", "gateway.sock", "agent.lock", "holder.sock", "holder.lock", "holder.log", "hosts"];
 const STATE_FILES: [&str; 5] = ["snapshot.pb", "snapshot.next.pb", "workloads.json", "identity/mesh.json", "identity/node.pem"];
 
 pub fn uninstall(config: &Config) -> anyhow::Result<()> {

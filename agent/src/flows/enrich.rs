@@ -43,7 +43,7 @@ impl Enricher {
     pub fn record(&mut self, e: &FlowEvent, known: &Known<'_>) -> Record {
         let (source, destination) = (ServiceId(e.source), ServiceId(e.destination));
         let reason = Reason::from_code(e.reason).unwrap_or(Reason::Internal);
-        let point = if reason == Reason::Unattested { Point::KernelIn } else { Point::KernelOut };
+        let point = if matches!(reason, Reason::Unattested | Reason::Public) { Point::KernelIn } else { Point::KernelOut };
         let incoming = if e.destination == 0 { known.workloads.sole(e.netns) } else { known.workloads.resident(e.netns, destination, 0) };
         let here = if point == Point::KernelIn { incoming } else { known.workloads.resident(e.netns, source, e.cgroup) };
         let mut record = Record {
@@ -72,7 +72,7 @@ impl Enricher {
             key_exchange: String::new(),
         };
         if point == Point::KernelIn {
-            record.destination = here.and_then(|w| known.party(w.enrolled.as_ref()?.service));
+            record.destination = here.and_then(|w| known.party(w.enrolled.as_ref()?.service)).or(record.destination);
         }
         match record.verdict {
             Verdict::Allow => record.rule_declared_at = known.declared_at(source, destination, &record),
@@ -263,6 +263,17 @@ mod tests {
         assert_eq!((r.point, r.source), (Point::KernelIn, None));
         assert_eq!(r.destination.unwrap().service.to_string(), "shop/orders");
         assert!(r.detail.contains("100.64.0.1"), "{}", r.detail);
+    }
+
+    #[test]
+    fn who_comes_in_at_a_public_port_is_nobody_of_the_mesh() {
+        let mut e = event(0, 2, weft_ebpf_common::REASON_PUBLIC);
+        e.addr = IpAddr::from([100, 64, 0, 1]).into();
+        (e.path, e.cgroup) = (weft_ebpf_common::PATH_PUBLIC as u8, 0);
+        let r = record(&e);
+        assert_eq!((r.point, r.source, r.verdict, r.reason, r.path), (Point::KernelIn, None, Verdict::Allow, Reason::Public, Some(Path::Public)));
+        assert_eq!(r.destination.unwrap().service.to_string(), "shop/orders");
+        assert_eq!((r.address, r.workload.unwrap().to_string()), (Some([100, 64, 0, 1].into()), "orders-1".to_owned()));
     }
 
     #[test]

@@ -18,11 +18,12 @@ pub enum Point {
     ProxyIn,
 }
 
-/// The two ends of a connection. One node may hold both, under one id.
+/// What an id stands for on this node: the two ends of a connection, of which it may hold both, or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
     Out,
     In,
+    Request,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,6 +28,8 @@ use crate::limits;
 pub struct Mesh {
     state: RwLock<State>,
     changes: watch::Sender<u64>,
+    /// What the kernel judges by: later than `state`, which is taken back when the kernel refuses it.
+    in_force: watch::Sender<Option<Arc<Envelope>>>,
     store: keystore::KeyStore,
 }
 
@@ -81,11 +83,16 @@ impl Mesh {
             svids: store.load_svids()?.into_iter().map(|(service, svid)| (service, Issued::new(svid))).collect(),
             ..State::default()
         };
-        Ok(Self { state: RwLock::new(state), changes: watch::channel(0).0, store })
+        Ok(Self { state: RwLock::new(state), changes: watch::channel(0).0, in_force: watch::channel(None).0, store })
     }
 
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// The revisions that are in force, each in its turn; of several that come between only the newest.
+    pub fn follow(&self) -> watch::Receiver<Option<Arc<Envelope>>> {
+        self.in_force.subscribe()
     }
 
     pub fn membership(&self) -> Option<Membership> {
@@ -233,6 +240,11 @@ impl Mesh {
         (state.previous, state.index, state.envelope) = (before.previous, before.index, before.envelope);
         drop(state);
         self.tick();
+    }
+
+    /// The kernel judges by it.
+    pub fn announce(&self, envelope: Arc<Envelope>) {
+        self.in_force.send_replace(Some(envelope));
     }
 
     fn tick(&self) {

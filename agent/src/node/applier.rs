@@ -157,6 +157,7 @@ impl Applier {
             return Err(Chain(&error).to_string());
         }
         let applied = began.elapsed();
+        self.mesh.announce(envelope.clone());
         let revoked = self.proxy.revoke(&index);
         self.revoker.revised(former.map(|former| touched(&former, &index)).unwrap_or_default());
         self.metrics.applied(applied, envelope.payload.len());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tracing::{info, warn};
-use weft_ebpf_common::{Attestation, PATH_LOCAL, PATH_SAME_NODE, SIDE_CLIENT};
+use weft_ebpf_common::{Attestation, PATH_LOCAL, PATH_PUBLIC, PATH_SAME_NODE, SIDE_CLIENT};
 use weft_kernel::{Ended, Kernel, LiveSocket};
 use weft_types::{FlowId, Path, Protocol, Reason, Revision, RuleId, ServiceId, Verdict};
 
@@ -163,31 +163,36 @@ impl Ender {
         let index = self.mesh.index();
         let named = |id| index.as_ref().and_then(|i| party(i, ServiceId(id)));
         let since = std::time::Duration::from_nanos(r.since_ns) + clock_offset();
+        // Nobody of the mesh is at the other end, and the record of the verdict shows whence it came.
+        let public = r.path == PATH_PUBLIC;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Some(Record {
             id: FlowId(r.flow),
             at_ms: since.as_millis() as i64,
             // Whichever end is found first takes the other with it, so what is learnt belongs to the record of the verdict.
-            point: Point::KernelOut,
+            point: if public { Point::KernelIn } else { Point::KernelOut },
             verdict: Verdict::Allow,
-            reason: Reason::Grant,
+            reason: if public { Reason::Public } else { Reason::Grant },
             revision: Revision(r.revision),
             rule: RuleId(r.rule),
             rule_declared_at: None,
             source: named(r.source),
             destination: named(r.destination),
-            address: Some(r.dialled.into()),
+            address: Some(if public { s.remote.ip() } else { r.dialled.into() }),
             port: r.dialled_port,
             service_port: r.service_port,
             protocol: Protocol::from_number(s.protocol).unwrap_or_default(),
             path: Path::from_code(r.path as u8),
             pid: 0,
             command: String::new(),
-            workload: (r.side == SIDE_CLIENT).then(|| place.uid.clone()),
+            workload: (public || r.side == SIDE_CLIENT).then(|| place.uid.clone()),
             bytes_out: 0,
             bytes_in: 0,
             duration_us: (now.saturating_sub(since).as_micros() as u64).max(1),
             detail: match (fault, index) {
+                (Fault::Revoked, Some(index)) if public => {
+                    format!("revoked: the port is not open to everybody any more (ended under revision {})", index.snapshot().revision)
+                }
                 (Fault::Revoked, Some(index)) => format!("{} (ended under revision {})", fault.explain(), index.snapshot().revision),
                 _ => fault.explain().to_owned(),
             },

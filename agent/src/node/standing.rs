@@ -3,7 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr};
 
 use weft_ebpf_common::{
-    Attestation, PATH_CAPTURED, PATH_DELIVERED, PATH_INTERFACE, PATH_LOCAL, PATH_RESOLVER, PATH_SAME_NODE, PROTO_TCP, SIDE_CLIENT, SIDE_SERVER,
+    Attestation, PATH_CAPTURED, PATH_DELIVERED, PATH_INTERFACE, PATH_LOCAL, PATH_PUBLIC, PATH_RESOLVER, PATH_SAME_NODE, PROTO_TCP, SIDE_CLIENT, SIDE_SERVER,
+    TUNNEL_PORT,
 };
 use weft_kernel::LiveSocket;
 use weft_policy::{Destination, Index, Query, ResolvedKind};
@@ -61,6 +62,8 @@ impl Standing<'_> {
             Some(r) => self.of_record(r, s.protocol),
             // What a workload asks a resolver is judged by the packet.
             None if s.protocol != PROTO_TCP && self.resolvers.contains(&s.remote) => None,
+            // Who knocks at a public port has no record before the handshake is over. Only what arrives: a socket with that port may have dialled from it.
+            None if s.arriving && self.is_open(s) => None,
             None => Some(Fault::Unattested),
         }
     }
@@ -87,7 +90,26 @@ impl Standing<'_> {
 
     /// A socket of an enrolled workload under a new revision. One without a record was never allowed by a grant.
     pub fn under_revision(&self, s: &LiveSocket) -> Option<Fault> {
-        if s.exempt || s.listening { None } else { self.of_record(s.record.as_ref()?, s.protocol) }
+        match &s.record {
+            _ if s.exempt || s.listening => None,
+            Some(r) => self.of_record(r, s.protocol),
+            None if self.is_shut_out(s) => Some(Fault::Revoked),
+            None => None,
+        }
+    }
+
+    /// Of a workload that has public ports: it knocked at one that was none any more when the handshake was over. So it has no record and sends nothing, but it still hears.
+    fn is_shut_out(&self, s: &LiveSocket) -> bool {
+        let elsewhere = s.protocol == PROTO_TCP && s.is_connected() && !s.within && s.local.port() != TUNNEL_PORT;
+        elsewhere && !self.public_ports().is_empty() && !self.is_open(s)
+    }
+
+    fn is_open(&self, s: &LiveSocket) -> bool {
+        s.protocol == PROTO_TCP && self.public_ports().contains(&s.local.port())
+    }
+
+    fn public_ports(&self) -> &[u16] {
+        self.index.map_or(&[], |index| index.public_ports(self.identity))
     }
 
     fn of_record(&self, r: &Attestation, protocol: u8) -> Option<Fault> {
@@ -107,6 +129,7 @@ impl Standing<'_> {
             PATH_LOCAL if is_within(r) => true,
             PATH_RESOLVER => self.resolvers.contains(&SocketAddr::new(r.dialled.into(), r.dialled_port)),
             PATH_SAME_NODE | PATH_LOCAL => self.grants(r, Destination::Service { id: ServiceId(r.destination), port: r.service_port }, protocol),
+            PATH_PUBLIC => protocol == Protocol::Tcp && self.public_ports().contains(&r.service_port),
             // A range can shrink below a connection whose grant stays.
             PATH_INTERFACE => self.grants(r, Destination::Address { addr: r.dialled.into(), port: r.dialled_port }, protocol),
             _ => false,
@@ -126,12 +149,14 @@ fn is_within(r: &Attestation) -> bool {
 }
 
 /// Services at either end of something that `old` allowed and `new` does not, or may not: only their workloads need a look.
-pub fn touched(old: &Index, new: &Index) -> HashSet<ServiceId> {
-    let (old, mut found) = (old.snapshot(), HashSet::new());
+pub fn touched(before: &Index, new: &Index) -> HashSet<ServiceId> {
+    let (old, mut found) = (before.snapshot(), HashSet::new());
+    let shut = |id| !before.public_ports(id).iter().all(|port| new.public_ports(id).contains(port));
     let shrunk: HashSet<ServiceId> = old
         .services
         .iter()
         .filter(|s| match new.service(s.id) {
+            Some(_) if shut(s.id) => true,
             Some(now) => !s.ports.iter().all(|p| now.ports.contains(p)) || !s.externals.iter().all(|e| now.externals.contains(e)),
             None => true,
         })
@@ -253,6 +278,76 @@ mod tests {
             LiveSocket { remote: "0.0.0.0:0".parse().unwrap(), ..bare },
         ] {
             assert_eq!(standing(1, &all).at_enrolment(&spared), None, "{spared:?}");
+        }
+    }
+
+    /// With a gateway, whose number is 1 and whose name may be another's.
+    fn gateway(name: &str, listen: u16, redirect: Option<u16>) -> Index {
+        let mut s = (**index(&[]).snapshot()).clone();
+        s.services[0].name = name.parse().unwrap();
+        s.gateway = Some(weft_snapshot::Gateway {
+            service: ServiceId(1),
+            base_domain: "corp.example".parse().unwrap(),
+            public_port: 443,
+            listen_port: listen,
+            redirect_port: redirect,
+            branding: weft_snapshot::Branding::default(),
+            routes: Vec::new(),
+            providers: Vec::new(),
+            bookmarks: Vec::new(),
+        });
+        Index::new(Arc::new(s))
+    }
+
+    #[test]
+    fn who_came_in_at_a_public_port_stays_while_it_is_one() {
+        let came_in = |destination, port| {
+            let mut s = socket(SIDE_SERVER, PATH_PUBLIC, 0, destination);
+            s.record = s.record.map(|r| Attestation { service_port: port, ..r });
+            LiveSocket { local: SocketAddr::new(s.local.ip(), port), ..s }
+        };
+        let own = gateway("weft/gateway", 8443, Some(8080));
+        for (identity, index, s, fault) in [
+            (1, &own, came_in(1, 8443), None),
+            (1, &own, came_in(1, 8080), None),
+            (1, &gateway("weft/gateway", 8443, None), came_in(1, 8080), Some(Fault::Revoked)),
+            (1, &gateway("weft/gateway", 9443, None), came_in(1, 8443), Some(Fault::Revoked)),
+            (1, &gateway("shop/gateway", 8443, None), came_in(1, 8443), Some(Fault::Revoked)),
+            (1, &index(&[]), came_in(1, 8443), Some(Fault::Revoked)),
+            (2, &own, came_in(1, 8443), Some(Fault::Foreign)),
+            (2, &own, came_in(2, 8443), Some(Fault::Revoked)),
+            (1, &own, LiveSocket { protocol: weft_ebpf_common::PROTO_UDP, ..came_in(1, 8443) }, Some(Fault::Revoked)),
+        ] {
+            assert_eq!(standing(identity, index).under_revision(&s), fault, "{s:?}");
+            assert_eq!(standing(identity, index).at_enrolment(&s), fault, "{s:?}");
+        }
+        // A handshake has no record yet. What is established without one may as well have dialled from that port.
+        let knocks = |port| LiveSocket { arriving: true, record: None, ..came_in(1, port) };
+        for (identity, s, at_enrolment, later) in [
+            (1, knocks(8443), None, None),
+            (1, knocks(9443), Some(Fault::Unattested), Some(Fault::Revoked)),
+            (2, knocks(8443), Some(Fault::Unattested), None),
+            (1, LiveSocket { arriving: false, ..knocks(8443) }, Some(Fault::Unattested), None),
+            (1, LiveSocket { arriving: false, ..knocks(9443) }, Some(Fault::Unattested), Some(Fault::Revoked)),
+            (1, LiveSocket { exempt: true, ..knocks(9443) }, None, None),
+            (1, LiveSocket { local: SocketAddr::new([10, 0, 0, 1].into(), TUNNEL_PORT), ..knocks(9443) }, Some(Fault::Unattested), None),
+        ] {
+            assert_eq!((standing(identity, &own).at_enrolment(&s), standing(identity, &own).under_revision(&s)), (at_enrolment, later), "{identity} {s:?}");
+        }
+    }
+
+    #[test]
+    fn a_revision_that_shuts_a_public_port_touches_the_gateway() {
+        let old = gateway("weft/gateway", 8443, Some(8080));
+        for (new, touches) in [
+            (gateway("weft/gateway", 8443, Some(8080)), false),
+            (gateway("weft/gateway", 8080, Some(8443)), false),
+            (gateway("weft/gateway", 8443, None), true),
+            (gateway("weft/gateway", 9443, Some(8080)), true),
+            (index(&[]), true),
+        ] {
+            assert_eq!(touched(&old, &new).contains(&ServiceId(1)), touches);
+            assert!(!touched(&new, &old).contains(&ServiceId(2)));
         }
     }
 

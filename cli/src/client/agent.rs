@@ -20,6 +20,7 @@ use weft_types::{FlowId, ServiceRef, Verdict};
 
 use super::{ClientError, Program, call, call_within, convert};
 use crate::{
+    args::FlowSource,
     limits::{ENROL_CALL_TIMEOUT, PROVE_TIMEOUT},
     view::{CanaryView, CertView, FlowView, NodeView, ProofView, WorkloadView},
 };
@@ -32,7 +33,7 @@ pub struct Agent {
 
 #[derive(Clone, Debug, Default)]
 pub struct FlowFilter {
-    pub from: Option<ServiceRef>,
+    pub from: Option<FlowSource>,
     pub to: Option<ServiceRef>,
     pub verdict: Option<Verdict>,
     /// Unix milliseconds.
@@ -99,11 +100,10 @@ impl Agent {
 
     /// Recorded flows, then with `follow` new ones as they come.
     pub async fn flows(&self, filter: &FlowFilter, follow: bool) -> Result<impl Stream<Item = Result<FlowView, ClientError>> + use<>, ClientError> {
-        let name = |s: &Option<ServiceRef>| s.as_ref().map(ToString::to_string).unwrap_or_default();
         let request = FlowsRequest {
             follow,
-            from: name(&filter.from),
-            to: name(&filter.to),
+            from: filter.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+            to: filter.to.as_ref().map(ToString::to_string).unwrap_or_default(),
             verdict: filter.verdict.map(|v| v.to_string()).unwrap_or_default(),
             since_ms: filter.since_ms.unwrap_or(0),
             last: filter.last.unwrap_or(0),

@@ -6,7 +6,7 @@ use prost::Message;
 use weft_api::{agent::v1 as agent, bridge::v1 as wire};
 use weft_snapshot::{HIGHEST_SCHEMA_VERSION, Snapshot};
 
-use crate::view::{BridgeView, CertView, FlowView, NodeView, ProgramView, Stamp, WorkloadView};
+use crate::view::{AskedView, BridgeView, CertView, FlowView, NodeView, ProgramView, Stamp, WorkloadView};
 
 pub(super) fn node(s: agent::StatusResponse, socket: &Path) -> NodeView {
     NodeView {
@@ -49,6 +49,7 @@ pub(super) fn workload(w: agent::Workload, node: &str) -> WorkloadView {
         proof: None,
         enforced: some(w.enforced),
         enforced_why: some(w.enforced_why),
+        public_ports: w.public_ports,
     }
 }
 
@@ -81,6 +82,15 @@ pub(super) fn flow(f: agent::Flow) -> FlowView {
         duration_us: f.duration_us,
         detail: some(f.detail),
         key_exchange: some(f.key_exchange),
+        request: f.request.map(|r| AskedView {
+            user: some(r.user),
+            groups: r.groups,
+            method: r.method,
+            host: r.host,
+            path: r.path,
+            status: u16::try_from(r.status).ok().filter(|s| *s != 0),
+            missing: r.missing,
+        }),
     }
 }
 

@@ -28,7 +28,10 @@ pub(super) async fn run(ctx: &Context, args: WhyArgs) -> Result<Outcome> {
         None => newest_denied(&config.agents).await?,
     };
     let records = records(&config.agents, id).await?;
-    let index = match source::in_force(&config).await {
+    // Agents of an older version hold no routes; the bridge does.
+    let request = records.iter().any(|r| r.request.is_some());
+    let snapshot = if request { source::snapshot_with_routes(ctx, None).await } else { source::in_force(&config).await };
+    let index = match snapshot {
         Ok(snapshot) => Some(Index::new(snapshot.into())),
         Err(e) => {
             remark(&format!("{e:#}"));

@@ -29,9 +29,19 @@ pub(super) fn tone(f: &FlowView) -> Tone {
     if f.denied() { Tone::Bad } else { Tone::Good }
 }
 
-/// The path an allowed connection took, or why it was not.
+/// The path an allowed connection took, or why it was not; of a request why, and what was answered.
 pub(super) fn how(f: &FlowView) -> String {
+    if let Some(asked) = &f.request {
+        return asked.status.map_or_else(|| f.reason.clone(), |status| format!("{} {status}", f.reason));
+    }
     if f.denied() { f.reason.clone() } else { f.path.clone().unwrap_or_else(|| f.reason.clone()) }
+}
+
+fn from(f: &FlowView) -> String {
+    match (&f.request, &f.source) {
+        (Some(_), None) => "anonymous".to_owned(),
+        (_, source) => or_dash(source.as_deref()).to_owned(),
+    }
 }
 
 fn cells(f: &FlowView, wide: bool) -> Vec<(Tone, String)> {
@@ -39,7 +49,7 @@ fn cells(f: &FlowView, wide: bool) -> Vec<(Tone, String)> {
     let mut cells = vec![
         (Tone::Faint, f.at.map(|t| t.clock()).unwrap_or_default()),
         (tone(f), f.verdict.clone()),
-        (Tone::Plain, or_dash(f.source.as_deref()).to_owned()),
+        (Tone::Plain, from(f)),
         (Tone::Plain, format!("{}{udp}", f.to())),
         (Tone::Plain, how(f)),
         (Tone::Plain, f.node.clone()),

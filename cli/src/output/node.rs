@@ -37,7 +37,7 @@ pub fn nodes(style: Style, nodes: &[NodeView], now: Stamp) -> String {
 }
 
 pub fn workloads(style: Style, workloads: &[WorkloadView], now: Stamp) -> String {
-    let mut grid = Grid::new(style, &["NODE", "WORKLOAD", "SERVICE", "CLASS", "MODE", "ENROLLED", "ENFORCED", "ADDRESSES", "SVID UNTIL"]);
+    let mut grid = Grid::new(style, &["NODE", "WORKLOAD", "SERVICE", "CLASS", "MODE", "ENROLLED", "ENFORCED", "ADDRESSES", "OPEN TO ALL", "SVID UNTIL"]);
     for w in workloads {
         let class = match w.class.as_str() {
             "enrolled" => Tone::Good,
@@ -59,6 +59,7 @@ pub fn workloads(style: Style, workloads: &[WorkloadView], now: Stamp) -> String
             (enrolled.0, enrolled.1.to_owned()),
             (if w.enforced_why.is_some() { Tone::Bad } else { Tone::Plain }, or_dash(w.enforced.as_deref()).to_owned()),
             (Tone::Plain, dash(&w.addresses.join(", ")).to_owned()),
+            (Tone::Plain, dash(&w.public_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")).to_owned()),
             until(w.svid_not_after, now),
         ]);
     }

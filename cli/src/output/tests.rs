@@ -217,6 +217,7 @@ fn why_tells_the_whole_record_and_the_patch() {
         records: vec![denied()],
         nearest_miss: Some("shop/orders may".into()),
         patch: Some("spec: {}\n".into()),
+        request: None,
         notes: vec!["judged at revision 7; now in force is 8".into()],
     };
     check(
@@ -346,6 +347,6 @@ fn json_keeps_its_shape() {
     );
     check(
         json_line(&denied()),
-        r#"{"id":"00000000000000ff","node":"a","at":"2025-11-24T16:00:00.123Z","point":"kernel-out","verdict":"deny","reason":"no-grant","revision":7,"rule":null,"rule_declared_at":null,"source":"shop/stock","source_identity":"spiffe://corp.example/ns/shop/sa/stock","destination":"shop/orders-db","destination_identity":"spiffe://corp.example/ns/shop/sa/orders-db","destination_owner":"team-orders","address":"100.64.0.5","port":5432,"service_port":5432,"protocol":"TCP","path":null,"pid":41,"command":"psql","workload":"stock-1","bytes_out":0,"bytes_in":0,"duration_us":0,"detail":null,"key_exchange":null}"#,
+        r#"{"id":"00000000000000ff","node":"a","at":"2025-11-24T16:00:00.123Z","point":"kernel-out","verdict":"deny","reason":"no-grant","revision":7,"rule":null,"rule_declared_at":null,"source":"shop/stock","source_identity":"spiffe://corp.example/ns/shop/sa/stock","destination":"shop/orders-db","destination_identity":"spiffe://corp.example/ns/shop/sa/orders-db","destination_owner":"team-orders","address":"100.64.0.5","port":5432,"service_port":5432,"protocol":"TCP","path":null,"pid":41,"command":"psql","workload":"stock-1","bytes_out":0,"bytes_in":0,"duration_us":0,"detail":null,"key_exchange":null,"request":null}"#,
     );
 }

@@ -6,7 +6,7 @@ use weft_types::Verdict;
 
 use crate::source::OFFLINE;
 
-const BUILTIN: &str = "a rule of weft's own allows it: the gateway reaches what is exposed, and who vouches for people";
+const BUILTIN: &str = "a rule of weft's own allows it: the gateway reaches what is exposed, and who vouches for people, and the local identity provider tells it who has signed out";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnswerView {

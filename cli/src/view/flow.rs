@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::Stamp;
+use super::{PersonView, Stamp};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FlowView {
     pub id: String,
     pub node: String,
     pub at: Option<Stamp>,
-    /// Where it was decided: kernel-out, kernel-in, proxy-out, proxy-in.
+    /// Where it was decided: kernel-out, kernel-in, proxy-out, proxy-in; gateway, of a request.
     pub point: String,
     pub verdict: String,
     pub reason: String,
@@ -37,6 +37,34 @@ pub struct FlowView {
     pub duration_us: u64,
     pub detail: Option<String>,
     pub key_exchange: Option<String>,
+    /// `null`: it is a connection.
+    pub request: Option<AskedView>,
+}
+
+/// A request that a gateway judged, as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AskedView {
+    /// `null`: nobody who is known.
+    pub user: Option<String>,
+    pub groups: Vec<String>,
+    pub method: String,
+    pub host: String,
+    /// Without the query.
+    pub path: String,
+    /// What was answered; `null`: nothing.
+    pub status: Option<u16>,
+    /// Any one of these groups would have let it in.
+    pub missing: Vec<String>,
+}
+
+impl AskedView {
+    pub fn person(&self) -> PersonView {
+        PersonView { user: self.user.clone(), groups: if self.user.is_some() { self.groups.clone() } else { vec![] } }
+    }
+
+    pub fn address(&self) -> String {
+        format!("{}{}", self.host, self.path)
+    }
 }
 
 impl FlowView {
@@ -54,8 +82,11 @@ impl FlowView {
         (self.at, &self.id, &self.node, &self.point)
     }
 
-    /// `shop/orders:80`, or the address when it belongs to nobody.
+    /// `shop/orders:80`, or the address when it belongs to nobody; of a request what was asked for.
     pub fn to(&self) -> String {
+        if let Some(asked) = &self.request {
+            return format!("{} {}", asked.method, asked.address());
+        }
         match (&self.destination, self.service_port) {
             (Some(name), Some(port)) => format!("{name}:{port}"),
             (Some(name), None) => format!("{name}:{}", self.port),

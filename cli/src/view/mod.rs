@@ -10,7 +10,7 @@ mod stamp;
 mod user;
 
 pub use decision::{AnswerView, PartyView};
-pub use flow::FlowView;
+pub use flow::{AskedView, FlowView};
 pub use node::{BridgeView, CanaryView, CertView, NodeView, ProgramView, ProofView, WorkloadView};
 pub use policy::{PolicyView, PortView, ServiceView};
 pub use request::{PersonView, RequestView};

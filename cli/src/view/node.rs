@@ -57,6 +57,8 @@ pub struct WorkloadView {
     pub enforced: Option<String>,
     /// Why not the packets.
     pub enforced_why: Option<String>,
+    /// TCP ports that anybody may connect to.
+    pub public_ports: Vec<u32>,
     /// What the canaries found; `null`: nobody asked for them.
     pub proof: Option<ProofView>,
 }

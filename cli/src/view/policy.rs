@@ -98,7 +98,7 @@ impl PolicyView {
             port: Some(g.port),
             protocol: Some(g.protocol.to_string()),
             needs_l7: g.needs_l7,
-            builtin: snapshot.gateway.as_ref().is_some_and(|gateway| gateway.service == g.source),
+            builtin: snapshot.services.iter().any(|s| s.id == g.source && weft_types::builtin::is_builtin(&s.name)),
             declared_at: g.declared_at.clone(),
         });
         let pending = snapshot.pending.iter().map(|p| Self {

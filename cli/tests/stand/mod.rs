@@ -83,6 +83,12 @@ pub fn plain_agent(node: &str) -> StandInAgent {
     StandInAgent { snapshot: snapshot().without_gateway(), ..answering_agent(node, Vec::new()) }
 }
 
+impl StandInAgent {
+    pub fn with_flows(self, flows: Vec<wire::Flow>) -> Self {
+        Self { flows, ..self }
+    }
+}
+
 fn envelope(snapshot: &Snapshot) -> bridge::Envelope {
     let schema_version = if snapshot.gateway.is_some() { weft_snapshot::GATEWAY_SCHEMA_VERSION } else { weft_snapshot::SCHEMA_VERSION };
     bridge::Envelope { schema_version, revision: 7, payload: weft_snapshot::encode(snapshot), ..bridge::Envelope::default() }
@@ -105,6 +111,30 @@ pub fn flow(id: u64, node: &str, at_ms: i64, verdict: &str) -> wire::Flow {
         service_port: 80,
         protocol: "TCP".into(),
         ..wire::Flow::default()
+    }
+}
+
+/// Somebody of support asks for an order, which is for sales.
+pub fn request(id: u64, node: &str, at_ms: i64) -> wire::Flow {
+    wire::Flow {
+        point: "gateway".into(),
+        reason: "missing-group".into(),
+        rule: 2,
+        rule_declared_at: "shop.yaml:12".into(),
+        source: "user:alice".into(),
+        destination_owner: "team-shop".into(),
+        address: "192.0.2.7".into(),
+        workload: "gateway-1".into(),
+        request: Some(wire::Request {
+            user: "alice".into(),
+            groups: vec!["support".into()],
+            method: "GET".into(),
+            host: "shop.corp.example".into(),
+            path: "/orders/7".into(),
+            status: 403,
+            missing: vec!["sales".into()],
+        }),
+        ..flow(id, node, at_ms, "deny")
     }
 }
 
@@ -157,7 +187,9 @@ impl agent_server::Agent for StandInAgent {
 
     async fn flows(&self, request: Request<wire::FlowsRequest>) -> Result<Response<FlowStream>, Status> {
         let asked = request.into_inner();
-        let fits = |f: &&wire::Flow| (asked.verdict.is_empty() || f.verdict == asked.verdict) && f.at_ms >= asked.since_ms;
+        let fits = |f: &&wire::Flow| {
+            (asked.from.is_empty() || f.source == asked.from) && (asked.verdict.is_empty() || f.verdict == asked.verdict) && f.at_ms >= asked.since_ms
+        };
         let mut found: Vec<_> = self.flows.iter().filter(fits).cloned().collect();
         found.sort_by_key(|f| f.at_ms);
         let skip = if asked.last == 0 { 0 } else { found.len().saturating_sub(asked.last as usize) };
@@ -254,6 +286,8 @@ fn snapshot() -> Snapshot {
         service: ServiceId(4),
         base_domain: "corp.example".parse().unwrap(),
         public_port: 8443,
+        listen_port: 8443,
+        redirect_port: None,
         branding: Branding::default(),
         routes: vec![route],
         providers: Vec::new(),

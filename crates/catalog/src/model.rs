@@ -25,6 +25,10 @@ pub struct Mesh {
     pub base_domain: Option<HostName>,
     /// TCP port of every public address.
     pub public_port: u16,
+    /// TCP port that the gateway listens on.
+    pub listen_port: u16,
+    /// Another, where plain HTTP is answered with the way to https.
+    pub redirect_port: Option<u16>,
     /// Virtual IPs come from here.
     pub service_range: Ipv4Net,
     pub portal: Branding,

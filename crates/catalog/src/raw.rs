@@ -60,6 +60,8 @@ pub(crate) struct MeshSpec {
     pub(crate) base_domain: Option<Text>,
     pub(crate) service_range: Option<Text>,
     pub(crate) public_port: Option<Text>,
+    pub(crate) listen_port: Option<Text>,
+    pub(crate) redirect_port: Option<Text>,
     pub(crate) portal: Option<Branding>,
     pub(crate) identity_providers: Option<Vec<Spanned<IdentityProvider>>>,
     pub(crate) bookmarks: Option<Vec<Spanned<Bookmark>>>,

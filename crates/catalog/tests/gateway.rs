@@ -269,6 +269,39 @@ fn the_portal_can_be_read_by_everybody_and_leads_nowhere_else() {
 }
 
 #[test]
+fn the_gateway_listens_where_people_come_or_where_it_is_told() {
+    let ports = |spec: &str| {
+        let mesh = format!("apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: {{ name: m }}\nspec: {{ trustDomain: a.example{spec} }}\n");
+        let mesh = Catalog::parse([("mesh.yaml", mesh.as_str())]).unwrap().mesh;
+        (mesh.public_port, mesh.listen_port, mesh.redirect_port)
+    };
+    assert_eq!(ports(""), (443, 443, None));
+    assert_eq!(ports(", publicPort: 8443, redirectPort: 443"), (8443, 8443, Some(443)));
+    assert_eq!(ports(", listenPort: 8443, redirectPort: 8080"), (443, 8443, Some(8080)));
+    // Behind something that takes people elsewhere, the public port is not the gateway's.
+    assert_eq!(ports(", publicPort: 15014, listenPort: 8443"), (15014, 8443, None));
+
+    check_mesh("  redirectPort: 443\n", &["error 7 `443` redirectPort 443 is where the gateway listens for https | choose another"]);
+    check_mesh("  listenPort: 80\n  redirectPort: 80\n", &["error 8 `80` redirectPort 80 is where the gateway listens"]);
+    check_mesh("  publicPort: 8443\n  redirectPort: 8443\n", &["error 8 `8443` redirectPort 8443 is where the gateway listens"]);
+    for field in ["listenPort", "redirectPort"] {
+        check_mesh(&format!("  {field}: 15008\n"), &["error 7 `15008` port 15008 belongs to the mesh's tunnel"]);
+        check_mesh(&format!("  {field}: 65536\n"), &["error 7 `65536` port \"65536\" is no number"]);
+        for port in ["15009", "15012", "15013", "15014", "15021"] {
+            let expect = format!("error 7 `{port}` {field} {port} is one of weft's own ports, 15008 to 15021 | choose another");
+            check_mesh(&format!("  {field}: {port}\n"), &[&expect]);
+        }
+        for port in ["15007", "15022", "1", "65535"] {
+            check_mesh(&format!("  {field}: {port}\n"), &[]);
+        }
+    }
+    check_mesh(
+        "  publicPort: 15014\n",
+        &["error 7 `15014` publicPort 15014 is one of weft's own ports, 15008 to 15021 | give the gateway another one as listenPort"],
+    );
+}
+
+#[test]
 fn nobody_declares_what_is_wefts_own() {
     let own = |name: &str| service("title: X").replace("name: x, namespace: shop", &format!("name: {name}, namespace: weft"));
     for name in ["gateway", "iam-bridge", "anything"] {

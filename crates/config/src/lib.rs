@@ -1,6 +1,7 @@
 //! Configuration files, the same for every weft program: TOML of bounded size, unknown fields refused by the program's own struct, and every
 //! wrong value named with its file and field.
 
+mod duration;
 mod fields;
 mod sections;
 
@@ -12,6 +13,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+pub use duration::{ParseDurationError, parse_duration};
 pub use fields::Fields;
 pub use sections::{Log, Metrics};
 

@@ -3,7 +3,7 @@
 //! Each direction ends for itself, so half-close stays half-close. Where we end one, the client is told why with a close frame (RFC 6455
 //! section 7.4.1) if no other frame is in the middle of its way. Deliberately absent: reading what is said; only the borders of frames are followed.
 
-use std::{io, sync::Arc};
+use std::{any::Any, fmt, io, sync::Arc};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -21,18 +21,29 @@ use crate::{
 };
 
 /// A client's connection that is about to become a WebSocket.
-#[derive(Debug)]
 pub struct Upgrade {
     client: OnUpgrade,
     pulse: Arc<Pulse>,
     drain: Drain,
     /// Ends the WebSocket with 1008 (policy violation) when it is cancelled.
     pub revoked: CancellationToken,
+    held: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgrade").field("revoked", &self.revoked.is_cancelled()).finish_non_exhaustive()
+    }
 }
 
 impl Upgrade {
     pub(crate) fn new(client: OnUpgrade, pulse: Arc<Pulse>, drain: Drain) -> Self {
-        Self { client, pulse, drain, revoked: CancellationToken::new() }
+        Self { client, pulse, drain, revoked: CancellationToken::new(), held: Vec::new() }
+    }
+
+    /// Keeps something until the WebSocket has ended, or there is none after all.
+    pub fn hold(&mut self, thing: impl Any + Send + Sync) {
+        self.held.push(Box::new(thing));
     }
 
     /// Relays to the upstream once both sides have switched. Returns at once; a drain waits for the relay.

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_ebpf_common::{
-    Addr, DEST_ENDPOINT, DEST_VIP, Destination, DestinationKey, External, ExternalKey, GRANT_NEEDS_L7, Grant, GrantKey, PROTO_ICMP, Port, PortKey,
+    Addr, DEST_ENDPOINT, DEST_PUBLIC, DEST_VIP, Destination, DestinationKey, External, ExternalKey, GRANT_NEEDS_L7, Grant, GrantKey, PROTO_ICMP, Port, PortKey,
 };
 use weft_policy::{KernelTables, Kind};
 use weft_types::{Protocol, RuleId, ServiceId};
@@ -111,6 +111,7 @@ fn kind_code(kind: Kind) -> u32 {
     match kind {
         Kind::Vip => DEST_VIP,
         Kind::Endpoint => DEST_ENDPOINT,
+        Kind::Public => DEST_PUBLIC,
     }
 }
 
@@ -118,6 +119,7 @@ fn kind_of(code: u32) -> Option<Kind> {
     match code {
         DEST_VIP => Some(Kind::Vip),
         DEST_ENDPOINT => Some(Kind::Endpoint),
+        DEST_PUBLIC => Some(Kind::Public),
         _ => None,
     }
 }
@@ -154,7 +156,11 @@ mod tests {
                 ("192.0.2.0/24".parse().unwrap(), ServiceId(9)),
                 ("2001:db8::/32".parse().unwrap(), ServiceId(9)),
             ],
-            ports: vec![(ServiceId(2), Kind::Vip, 80, Protocol::Tcp, 80, 8080), (ServiceId(2), Kind::Endpoint, 8080, Protocol::Tcp, 80, 8080)],
+            ports: vec![
+                (ServiceId(2), Kind::Vip, 80, Protocol::Tcp, 80, 8080),
+                (ServiceId(2), Kind::Endpoint, 8080, Protocol::Tcp, 80, 8080),
+                (ServiceId(2), Kind::Public, 443, Protocol::Tcp, 443, 443),
+            ],
             grants: vec![(ServiceId(1), ServiceId(2), 80, Protocol::Tcp, RuleId(5), false), (ServiceId(3), ServiceId(2), 80, Protocol::Tcp, RuleId(6), true)],
         }
     }

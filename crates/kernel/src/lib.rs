@@ -27,6 +27,7 @@ mod namespace;
 mod netlink;
 pub mod netns;
 mod object;
+pub mod peer;
 mod percpu;
 mod pins;
 mod rtnl;

@@ -9,6 +9,7 @@ fn reasons_and_paths_have_the_kernels_numbers() {
         (Reason::Grant, abi::REASON_GRANT),
         (Reason::Local, abi::REASON_LOCAL),
         (Reason::Resolver, abi::REASON_RESOLVER),
+        (Reason::Public, abi::REASON_PUBLIC),
         (Reason::NoGrant, abi::REASON_NO_GRANT),
         (Reason::UnknownDestination, abi::REASON_UNKNOWN_DESTINATION),
         (Reason::UnknownPort, abi::REASON_UNKNOWN_PORT),
@@ -37,6 +38,7 @@ fn reasons_and_paths_have_the_kernels_numbers() {
         (Path::Local, abi::PATH_LOCAL),
         (Path::Delivered, abi::PATH_DELIVERED),
         (Path::Resolver, abi::PATH_RESOLVER),
+        (Path::Public, abi::PATH_PUBLIC),
     ];
     assert_eq!(paths.len(), Path::ALL.len());
     for (word, code) in paths {

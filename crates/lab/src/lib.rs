@@ -15,6 +15,7 @@
 mod capture;
 mod daemon;
 mod error;
+mod gateway;
 mod inventory;
 mod lab;
 pub mod limits;
@@ -28,6 +29,7 @@ mod wait;
 pub use capture::{Capture, Captured, Ends, Packet, read as read_capture};
 pub use daemon::{Agent, AgentOptions, Bridge, BridgeOptions, METRICS, Workload, bin, bin_dir};
 pub use error::LabError;
+pub use gateway::{Gateway, GatewayOptions};
 pub use inventory::Inventory;
 pub use lab::{LOCK_FILE, Lab, LabOptions, STATE_DIR, down_leftovers};
 pub use node::{MANAGED, Machine, Node, Pod};

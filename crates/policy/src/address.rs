@@ -37,7 +37,7 @@ pub(crate) fn claims(snapshot: &Snapshot) -> BTreeMap<IpAddr, Claim> {
 
 fn dispute(claim: &mut Claim, other: ServiceId) {
     match claim {
-        Claim::One(_, Kind::Vip) => {}
+        Claim::One(_, Kind::Vip | Kind::Public) => {}
         Claim::One(holder, Kind::Endpoint) if *holder == other => {}
         Claim::One(holder, Kind::Endpoint) => *claim = Claim::Disputed(vec![*holder, other]),
         Claim::Disputed(all) if all.contains(&other) => {}

@@ -42,7 +42,7 @@ pub(crate) fn explain(index: &Index, query: &Query, judgement: &Judgement<'_>) -
         (Reason::TunnelPort, _) => Explanation::miss(format!("port {TUNNEL_PORT} belongs to the agents on every address of the mesh")),
         (Reason::NoSnapshot, _) => Explanation::miss("the node has received nothing from the IAM bridge yet".to_owned()),
         (Reason::UnknownDestination, _) => unknown_destination(index, query, source),
-        (Reason::UnknownPort, Some(to)) => Explanation::miss(unknown_port(query, judgement, to)),
+        (Reason::UnknownPort, Some(to)) => Explanation::miss(unknown_port(index, query, judgement, to)),
         (Reason::NeedsL7, Some(to)) => Explanation::miss(format!(
             "the dependency at {} lets {} reach {} for certain HTTP requests only, and no L7 judge exists in this version",
             judgement.grant.map_or("", |g| &g.declared_at),
@@ -89,7 +89,7 @@ fn unknown_destination(index: &Index, query: &Query, source: &Service) -> Explan
     }
 }
 
-fn unknown_port(query: &Query, judgement: &Judgement<'_>, to: &Service) -> String {
+fn unknown_port(index: &Index, query: &Query, judgement: &Judgement<'_>, to: &Service) -> String {
     let dialled = judgement.port;
     let mut miss = match list(to.ports.iter(), |p| format!("{} ({}/{})", p.name, p.port, p.protocol)) {
         none if none.is_empty() => format!("{} declares no ports", to.name),
@@ -105,7 +105,8 @@ fn unknown_port(query: &Query, judgement: &Judgement<'_>, to: &Service) -> Strin
         }
         _ => None,
     });
-    if let Some(hint) = other_side {
+    let public = index.public_ports(to.id).contains(&dialled).then(|| format!("{dialled} is where people come in from outside, and no way for workloads"));
+    if let Some(hint) = other_side.or(public) {
         miss = format!("{miss}; {hint}");
     }
     miss
@@ -146,7 +147,10 @@ fn no_grant(index: &Index, query: &Query, judgement: &Judgement<'_>, source: &Se
 fn own_rules(query: &Query, source: &Service, to: &Service, port: u16) -> Explanation {
     if source.name != builtin::gateway() {
         let words = match builtin::is_builtin(&source.name) {
-            true => format!("{} is weft's own, and reaches no service", source.name),
+            true => format!("{} is weft's own, and reaches {} only, at its port {}", source.name, builtin::gateway(), builtin::backchannel_port()),
+            false if to.name == builtin::gateway() => {
+                format!("{} is weft's own, and only {} reaches its port {}", to.name, builtin::bridge(), port_words(to, port, query.protocol))
+            }
             false => format!("{} is weft's own, and only {} reaches it", to.name, builtin::gateway()),
         };
         return Explanation::miss(words);

@@ -1,7 +1,7 @@
 //! What is exposed, compiled: weft's own services and their rules, routes, and who vouches for people.
 //!
-//! The rules are built in: an exposure lets the gateway reach that port, an identity provider of the mesh lets it reach the provider, and nothing else
-//! does. Nobody declares them, and no declaration gives anybody else the same.
+//! The rules are built in: an exposure lets the gateway reach that port, an identity provider of the mesh lets it reach the provider, the local provider
+//! reaches the gateway's back channel, and nothing else does. Nobody declares them, and no declaration gives anybody else the same.
 
 use std::collections::BTreeMap;
 
@@ -32,23 +32,30 @@ pub(crate) struct Opened {
 pub(crate) fn open(catalog: &Catalog, numbers: &Numbers<'_>, ids: &mut dyn Ids, grants: &mut BTreeMap<GrantKey, Grant>) -> Option<Opened> {
     let mesh = &catalog.mesh;
     let base = mesh.base_domain.clone().filter(|_| catalog.has_gateway())?;
-    let own = own_service(catalog, &builtin::gateway(), "Gateway", vec![], ids);
+    let backchannel =
+        Port { name: builtin::backchannel_port(), port: builtin::BACKCHANNEL_PORT, target_port: builtin::BACKCHANNEL_TARGET_PORT, protocol: Protocol::Tcp };
+    let own = own_service(catalog, &builtin::gateway(), "Gateway", vec![backchannel], ids);
     let mut gateway = Gateway {
         service: own.id,
         base_domain: base,
         public_port: mesh.public_port,
+        listen_port: mesh.listen_port,
+        redirect_port: mesh.redirect_port,
         branding: branding(&mesh.portal),
         routes: vec![],
         providers: vec![],
         bookmarks: mesh.bookmarks.iter().map(bookmark).collect(),
     };
     let mut services = vec![own];
-    let mut grant = |destination: ServiceId, name: &ServiceRef, port: u16, at: &str, ids: &mut dyn Ids| {
-        let rule = ids.rule_id(&format!("{} -> {name}:{port}/{}", builtin::gateway(), Protocol::Tcp));
-        let declared_at = at.to_owned();
-        let (source, protocol) = (gateway.service, Protocol::Tcp);
-        let one = Grant { rule, source, destination, port, protocol, needs_l7: false, declared_at };
+    let mut between = |(source, from): (ServiceId, ServiceRef), destination: ServiceId, name: &ServiceRef, port: u16, at: &str, ids: &mut dyn Ids| {
+        let protocol = Protocol::Tcp;
+        let rule = ids.rule_id(&format!("{from} -> {name}:{port}/{protocol}"));
+        let one = Grant { rule, source, destination, port, protocol, needs_l7: false, declared_at: at.to_owned() };
         grants.entry((source, destination, port, protocol)).or_insert(one);
+    };
+    let own_id = gateway.service;
+    let mut grant = |destination: ServiceId, name: &ServiceRef, port: u16, at: &str, ids: &mut dyn Ids| {
+        between((own_id, builtin::gateway()), destination, name, port, at, ids);
     };
     for &(id, service) in numbers.values() {
         for exposure in &service.expose {
@@ -69,6 +76,7 @@ pub(crate) fn open(catalog: &Catalog, numbers: &Numbers<'_>, ids: &mut dyn Ids, 
         let port = Port { name: builtin::provider_port(), port: builtin::PROVIDER_PORT, target_port: builtin::PROVIDER_TARGET_PORT, protocol: Protocol::Tcp };
         let bridge = own_service(catalog, &builtin::bridge(), "Local identity provider", vec![port], ids);
         grant(bridge.id, &bridge.name, builtin::PROVIDER_PORT, &mesh.at.to_string(), ids);
+        between((bridge.id, builtin::bridge()), own_id, &builtin::gateway(), builtin::BACKCHANNEL_PORT, &mesh.at.to_string(), ids);
         local(&mut gateway, Via { service: bridge.id, port: builtin::PROVIDER_PORT }, &mesh.at.to_string());
         services.push(bridge);
     }

@@ -8,11 +8,12 @@ use std::{
 };
 
 use weft_snapshot::{Endpoint, Grant, Pending, Port, Service, ServiceKind, Snapshot};
-use weft_types::{PortRef, Protocol, ServiceId, ServiceRef, SpiffeId};
+use weft_types::{PortRef, Protocol, ServiceId, ServiceRef, SpiffeId, builtin};
 
 use crate::{
     Kind,
     address::{self, Claim, Prefixes},
+    public,
     routes::Routes,
 };
 
@@ -46,6 +47,8 @@ pub struct Index {
     /// Destination, port and protocol to the grants that lead there, so that explaining a denial costs no walk over all of them.
     leading_to: HashMap<(ServiceId, u16, Protocol), Vec<usize>>,
     pending: HashMap<(ServiceId, ServiceId), Vec<usize>>,
+    /// The gateway, and its ports that are open to everybody.
+    pub(crate) public: Option<(ServiceId, Vec<u16>)>,
     /// Indices into the gateway's routes.
     pub(crate) routes: Routes,
 }
@@ -80,6 +83,7 @@ impl Index {
             grants,
             leading_to,
             pending,
+            public: public::of(s),
             routes: s.gateway.as_ref().map(|g| Routes::new(&g.routes)).unwrap_or_default(),
             snapshot,
         }
@@ -107,7 +111,7 @@ impl Index {
         let address = address.to_canonical();
         match self.claims.get(&address) {
             Some(Claim::One(service, Kind::Vip)) => Some(Resolved { service: *service, kind: ResolvedKind::Vip }),
-            Some(Claim::One(service, Kind::Endpoint)) => Some(Resolved { service: *service, kind: ResolvedKind::Endpoint }),
+            Some(Claim::One(service, Kind::Endpoint | Kind::Public)) => Some(Resolved { service: *service, kind: ResolvedKind::Endpoint }),
             // As in the kernel's table, where a disputed address has no entry.
             Some(Claim::Disputed(_)) | None => self.externals.longest(address).map(|service| Resolved { service, kind: ResolvedKind::External }),
         }
@@ -162,9 +166,9 @@ impl Index {
         grants.map(|&i| &self.snapshot.grants[i]).filter(|g| !g.needs_l7).filter_map(|g| self.service(g.source))
     }
 
-    /// Whether a grant is weft's own rule: that the gateway reaches what is exposed, and who vouches for people.
+    /// Whether a grant is weft's own rule: that the gateway reaches what is exposed, and who vouches for people; and that the local provider reaches the gateway.
     pub fn is_builtin(&self, grant: &Grant) -> bool {
-        self.snapshot.gateway.as_ref().is_some_and(|g| g.service == grant.source)
+        self.service(grant.source).is_some_and(|s| builtin::is_builtin(&s.name))
     }
 
     pub(crate) fn pending(&self, source: ServiceId, destination: ServiceId) -> impl Iterator<Item = &Pending> {

@@ -14,6 +14,7 @@ mod expose;
 mod index;
 mod patch;
 mod portal;
+mod public;
 mod request;
 mod routes;
 mod tables;

@@ -6,13 +6,18 @@ use ipnet::IpNet;
 use weft_snapshot::{Port, Snapshot};
 use weft_types::{Protocol, RuleId, ServiceId};
 
-use crate::address::{self, Claim};
+use crate::{
+    address::{self, Claim},
+    public,
+};
 
-/// What an address in the destination table is.
+/// What an address in the destination table is, and by which of its ports a service is reached there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Vip,
     Endpoint,
+    /// Of ports only: anybody may connect to the service's workloads there.
+    Public,
 }
 
 /// One generation of the kernel's tables. No key appears twice.
@@ -30,6 +35,8 @@ pub struct KernelTables {
 
 /// What the kernel must hold so that it judges every connection as [`crate::Index::decide`] does.
 pub fn tables(snapshot: &Snapshot) -> KernelTables {
+    let open =
+        public::of(snapshot).into_iter().flat_map(|(id, ports)| ports.into_iter().map(move |port| ((id, Kind::Public, port, Protocol::Tcp), (port, port))));
     let destinations = address::claims(snapshot).into_iter().filter_map(|(addr, claim)| match claim {
         Claim::One(service, kind) => Some((addr, service, kind)),
         Claim::Disputed(_) => None,
@@ -37,10 +44,10 @@ pub fn tables(snapshot: &Snapshot) -> KernelTables {
     KernelTables {
         destinations: destinations.collect(),
         externals: unique(snapshot.services.iter().flat_map(|s| s.externals.iter().map(|e| (e.cidr.trunc(), s.id)))),
-        ports: unique(snapshot.services.iter().flat_map(|s| {
+        ports: unique(open.chain(snapshot.services.iter().flat_map(|s| {
             let row = move |kind, dialled, p: &Port| ((s.id, kind, dialled, p.protocol), (p.port, p.target_port));
             s.ports.iter().flat_map(move |p| [row(Kind::Vip, p.port, p), row(Kind::Endpoint, p.target_port, p)])
-        }))
+        })))
         .into_iter()
         .map(|((service, kind, dialled, protocol), (port, target))| (service, kind, dialled, protocol, port, target))
         .collect(),

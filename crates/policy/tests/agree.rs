@@ -43,6 +43,7 @@ fn number(kind: Kind) -> u32 {
     match kind {
         Kind::Vip => abi::DEST_VIP,
         Kind::Endpoint => abi::DEST_ENDPOINT,
+        Kind::Public => abi::DEST_PUBLIC,
     }
 }
 

@@ -99,6 +99,8 @@ fn index(routes: Vec<Route>) -> Index {
         service: ServiceId(1),
         base_domain: "example".parse().unwrap(),
         public_port: 443,
+        listen_port: 443,
+        redirect_port: None,
         branding: Branding::default(),
         routes,
         providers: vec![],

@@ -115,9 +115,8 @@ fn the_documented_vector_holds() {
     assert_eq!((opened.revision, opened.trust_domain.as_str()), (Revision(1), "a"));
     let page = include_str!("../../../docs/snapshot.md");
     assert!(page.contains(signature) && page.contains("08011a0161"));
-    let payload =
-        "08011a0161223808011204776566741a076761746577617920013204776566744a1d7370696666653a2f2f612f6e732f776566742f73612f676174657761794a08080112016218bb03";
-    let signature = "5d7ed6c3bd3f84b69e096c4421b35820cfd77e61cd1fe1aa3afd721569b0bbd4d2a28850a5b4af1a3645ba3c18e45675b6af96774d22e5b0b151d9b9d4afc00d";
+    let payload = "08011a0161223808011204776566741a076761746577617920013204776566744a1d7370696666653a2f2f612f6e732f776566742f73612f676174657761794a0b080112016218bb0350bb03";
+    let signature = "b184a3552afa8e4fa4ff49b9b01678c8306c0a18adfef5dd75463c7c8f1c8f338515f4cac7f50770acc22ef68ee36f8f1f4e36fd469ce37f972e2b8cc2d42f0d";
     let envelope = key.sign(Revision(1), hex(payload));
     assert_eq!((envelope.schema_version, &envelope.signature), (3, &hex(signature)));
     let opened = Keyring::new(vec![(key.id().to_owned(), key.public_key())]).open(&envelope).unwrap();

@@ -81,6 +81,13 @@ fn check_gateway_refused(change: impl FnOnce(&mut Gateway), expect: &str) {
 #[test]
 fn a_gateway_that_contradicts_itself_is_refused() {
     check_gateway_refused(|g| g.service = ServiceId(9), "snapshot gateway corp.example is invalid: no service has its id");
+    check_gateway_refused(|g| g.service = ServiceId(1), "snapshot gateway corp.example is invalid: its service is another than weft/gateway");
+    check_gateway_refused(|g| g.listen_port = 0, "snapshot");
+    check_gateway_refused(|g| g.redirect_port = Some(g.listen_port), "snapshot gateway corp.example is invalid: it redirects from where it listens");
+    for own in [15008, 15009, 15014, 15021] {
+        check_gateway_refused(|g| g.listen_port = own, "snapshot gateway corp.example is invalid: one of weft's own ports");
+        check_gateway_refused(|g| g.redirect_port = Some(own), "snapshot gateway corp.example is invalid: one of weft's own ports");
+    }
     check_gateway_refused(|g| g.base_domain = format!("{0}.{0}.{0}.{0}", "a".repeat(62)).parse().unwrap(), "snapshot gateway");
     check_gateway_refused(|g| g.branding.accent = "red;}".into(), "snapshot colour red;} is invalid");
     check_gateway_refused(|g| g.branding.logo.as_mut().unwrap().bytes.clear(), "snapshot gateway corp.example is invalid: its logo");

@@ -1,6 +1,8 @@
 //! Weft's own programs as services of the mesh. Nobody declares them: they are there when something is exposed, and what they may reach follows from
 //! the catalog by rules of its own.
 
+use std::ops::RangeInclusive;
+
 use crate::{Label, PortName, ServiceRef};
 
 /// Kept for weft's own programs; the catalog may not declare anything in it.
@@ -14,6 +16,14 @@ pub const DECLARED_AT: &str = "built in";
 pub const PROVIDER_PORT: u16 = 80;
 /// Where the IAM bridge listens for it, at its own workload's address.
 pub const PROVIDER_TARGET_PORT: u16 = 15013;
+
+/// Service port at which the gateway hears from the local identity provider that a person has signed out. Plain HTTP: the mesh carries it.
+pub const BACKCHANNEL_PORT: u16 = 80;
+/// Where the gateway listens for it.
+pub const BACKCHANNEL_TARGET_PORT: u16 = 15014;
+/// Kept for weft's own programs: the tunnel's port, the canary's, that of the bridge, and where the gateway and the bridge are spoken to by the mesh. None of
+/// them is ever open to the public.
+pub const OWN_PORTS: RangeInclusive<u16> = 15008..=15021;
 
 /// First label of the host that holds the portal and the sign-on.
 pub const PORTAL_HOST: &str = "portal";
@@ -37,6 +47,11 @@ pub fn provider_port() -> PortName {
     "oidc".parse().expect("a port name")
 }
 
+/// Name of [`BACKCHANNEL_PORT`].
+pub fn backchannel_port() -> PortName {
+    "backchannel".parse().expect("a port name")
+}
+
 pub fn is_builtin(service: &ServiceRef) -> bool {
     service.namespace.as_str() == NAMESPACE
 }
@@ -54,7 +69,8 @@ mod tests {
     fn the_names_are_names() {
         assert_eq!((gateway().to_string().as_str(), bridge().to_string().as_str()), ("weft/gateway", "weft/iam-bridge"));
         assert!(is_builtin(&gateway()) && !is_builtin(&"shop/gateway".parse().unwrap()));
-        assert_eq!(provider_port().as_str(), "oidc");
+        assert_eq!((provider_port().as_str(), backchannel_port().as_str()), ("oidc", "backchannel"));
+        assert!([PROVIDER_TARGET_PORT, BACKCHANNEL_TARGET_PORT].iter().all(|port| OWN_PORTS.contains(port)));
         assert!(OWNER.parse::<crate::TeamName>().is_ok());
     }
 }

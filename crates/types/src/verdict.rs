@@ -64,6 +64,7 @@ coded! {
         Grant = 1, "grant", "a declared dependency, with the provider's consent, allows it";
         Local = 2, "local", "it stays within one namespace of one identity";
         Resolver = 3, "resolver", "the configuration names this resolver";
+        Public = 4, "public", "it came from outside to a port that is open to everybody";
         NoGrant = 10, "no-grant", "no declared dependency covers this source, destination and port";
         UnknownDestination = 11, "unknown-destination", "the address belongs to no service and no declared interface";
         UnknownPort = 12, "unknown-port", "the destination declares no such port";
@@ -101,6 +102,7 @@ coded! {
         Local = 4, "local", "within the namespace";
         Delivered = 5, "delivered", "from the tunnel to the application";
         Resolver = 6, "resolver", "to a resolver";
+        Public = 7, "public", "from outside straight to the application";
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Destination {
 pub const DEST_VIP: u32 = 1;
 pub const DEST_ENDPOINT: u32 = 2;
 pub const DEST_EXTERNAL: u32 = 3;
+/// Of `PORTS` only, where it is no destination's kind: anybody may connect to the service's workloads at this very port, whoever they are.
+pub const DEST_PUBLIC: u32 = 4;
 
 /// Data of an `EXTERNALS` prefix: `slot` in network order, then the address; the prefix length is 32 + the address's (v4: + 96).
 #[repr(C)]
@@ -137,7 +139,7 @@ pub struct External {
     pub service: u32,
 }
 
-/// Key of `PORTS`: the dialled port, as the destination's kind ([`DEST_VIP`]: service port, [`DEST_ENDPOINT`]: target port) names it.
+/// Key of `PORTS`: the dialled port, as the destination's kind ([`DEST_VIP`]: service port, [`DEST_ENDPOINT`] and [`DEST_PUBLIC`]: target port) names it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PortKey {
@@ -256,7 +258,7 @@ pub struct Attestation {
     pub netns: u64,
     /// `bpf_ktime_get_ns` of the verdict; in `DATAGRAMS` of the last datagram, there or back.
     pub since_ns: u64,
-    /// Caller's service id.
+    /// Caller's service id; 0 for who came in at a public port.
     pub source: u32,
     /// Destination's service id; 0 for loopback and own address.
     pub destination: u32,
@@ -288,6 +290,8 @@ pub const PATH_LOCAL: u32 = 4;
 pub const PATH_DELIVERED: u32 = 5;
 /// To a resolver that the configuration names.
 pub const PATH_RESOLVER: u32 = 6;
+/// From anybody to a public port, straight to the application.
+pub const PATH_PUBLIC: u32 = 7;
 
 /// Storage of a datagram socket: whom it has dialled by another address than theirs, so that answers come from the address that was dialled.
 #[repr(C)]
@@ -371,6 +375,8 @@ pub const REASON_GRANT: u8 = 1;
 pub const REASON_LOCAL: u8 = 2;
 /// A resolver that the configuration names.
 pub const REASON_RESOLVER: u8 = 3;
+/// The port is open to everybody.
+pub const REASON_PUBLIC: u8 = 4;
 /// No grant for this source, destination and port.
 pub const REASON_NO_GRANT: u8 = 10;
 /// The address belongs to nothing that the catalog knows.

@@ -134,6 +134,12 @@ pub fn judge_listener<T: Tables>(tables: &T, source: u32, listener: u32, port: u
     j
 }
 
+/// Whether anybody may connect to a workload of `service` at that port. Whose ports those are, policy says: of one service, and never the tunnel's.
+#[inline(always)]
+pub fn is_public<T: Tables>(tables: &T, service: u32, port: u16) -> bool {
+    service != 0 && service != LISTEN_DISPUTED && port != TUNNEL_PORT && tables.port(service, DEST_PUBLIC, port, PROTO_TCP).is_some()
+}
+
 /// Fills in the ports; false: there is no such port.
 #[inline(always)]
 fn declared<T: Tables>(tables: &T, j: &mut Judgement, port: u16, proto: u8) -> bool {
@@ -194,7 +200,7 @@ mod tests {
         check(Signs { netns: 0, ..ENROLLED }, Class::Enrolled(7));
     }
 
-    /// Service 2 has VIP 1 (80 → 8080) and an endpoint 3; service 9 is an interface at 4.
+    /// Service 2 has VIP 1 (80 → 8080) and an endpoint 3; service 9 is an interface at 4. Port 443 of every other service is public.
     struct Small;
     const fn ip(last: u8) -> Addr {
         Addr::from_v4_be(u32::from_ne_bytes([10, 0, 0, last]))
@@ -211,6 +217,10 @@ mod tests {
             (*addr == ip(4)).then_some(External { service: 9 })
         }
         fn port(&self, service: u32, kind: u32, port: u16, proto: u8) -> Option<Port> {
+            if kind == DEST_PUBLIC {
+                let open = matches!(port, 443 | TUNNEL_PORT) && proto == PROTO_TCP;
+                return (open && service != 2).then_some(Port { service_port: port, target_port: port });
+            }
             let dialled = if kind == DEST_VIP { 80 } else { 8080 };
             (service == 2 && port == dialled && proto == PROTO_TCP).then_some(Port { service_port: 80, target_port: 8080 })
         }
@@ -241,6 +251,17 @@ mod tests {
         check(1, ip(3), TUNNEL_PORT, REASON_TUNNEL_PORT);
         check(2, ip(1), 80, REASON_LOCAL);
         assert_eq!(judge(&Small, 1, &ip(1), 80, PROTO_UDP).reason, u32::from(REASON_UNKNOWN_PORT));
+    }
+
+    #[test]
+    fn a_public_port_is_one_services_and_never_the_tunnels() {
+        for (service, port, open) in [(5, 443, true), (2, 443, false), (5, 444, false), (5, 80, false), (0, 443, false), (LISTEN_DISPUTED, 443, false)] {
+            assert_eq!(is_public(&Small, service, port), open, "{service}:{port}");
+        }
+        assert!(!is_public(&Small, 5, TUNNEL_PORT));
+        // It is no port that a workload could dial: for them nothing changes.
+        assert_eq!(judge(&Small, 1, &ip(3), 443, PROTO_TCP).reason, u32::from(REASON_UNKNOWN_PORT));
+        assert_eq!(judge_listener(&Small, 1, 5, 443, PROTO_TCP).reason, u32::from(REASON_UNKNOWN_PORT));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::{
     abi::*,
     addr::Addr,
-    judge::{Judgement, Tables, judge},
+    judge::{Judgement, Tables, is_public, judge},
 };
 
 const ETHERNET_BYTES: usize = 14;
@@ -125,6 +125,10 @@ fn judge_tcp<N: Node>(node: &N, identity: u32, f: &Frame) -> Judgement {
         if known || ((f.kind == Kind::Tcp || f.port == TUNNEL_PORT) && node.connected(f)) {
             return because(REASON_GRANT, f);
         }
+    }
+    // To whoever came in: of a connection that there is, never just any frame with that source port.
+    if f.kind == Kind::Tcp && is_public(node, identity, f.source_port) && node.connected(f) {
+        return because(REASON_PUBLIC, f);
     }
     let here = node.local(&f.to);
     // Where several identities share an address it does not say whose the frame is; that the connection was judged at its socket does.

@@ -58,6 +58,9 @@ impl Tables for Paper {
         (last(addr) == 99).then_some(External { service: INTERFACE })
     }
     fn port(&self, service: u32, kind: u32, port: u16, proto: u8) -> Option<Port> {
+        if kind == DEST_PUBLIC {
+            return (service == US && port == 443 && proto == PROTO_TCP).then_some(Port { service_port: 443, target_port: 443 });
+        }
         let dialled = if kind == DEST_VIP { 80 } else { 8080 };
         (service != INTERFACE && port == dialled && proto == PROTO_TCP).then_some(Port { service_port: 80, target_port: 8080 })
     }
@@ -195,6 +198,27 @@ fn tunnels_begin_at_known_endpoints_and_go_on_while_there_is_a_socket() {
         (tcp(ip(77), TUNNEL_PORT, 40_000, ACK), REASON_UNKNOWN_DESTINATION, REASON_GRANT),
         (tcp(ip(77), TUNNEL_PORT, 40_000, SYN), REASON_UNKNOWN_DESTINATION, REASON_UNKNOWN_DESTINATION),
         (tcp(ip(77), 8081, 40_000, ACK), REASON_UNKNOWN_DESTINATION, REASON_UNKNOWN_DESTINATION),
+    ] {
+        assert_eq!((verdict_on(&idle, &frame), verdict_on(&busy, &frame)), (alone, with_socket), "{frame:?}");
+    }
+}
+
+#[test]
+fn from_a_public_port_goes_what_answers_and_nothing_else() {
+    let (idle, busy) = (Paper::default(), Paper { connected: true, ..Paper::default() });
+    // Frame, verdict without a socket that has these ends, and with one.
+    for (frame, alone, with_socket) in [
+        (tcp(ip(77), 443, 40_000, SYN | ACK), REASON_UNKNOWN_DESTINATION, REASON_PUBLIC),
+        (tcp(ip(77), 443, 40_000, ACK), REASON_UNKNOWN_DESTINATION, REASON_PUBLIC),
+        (tcp(ip6(77), 443, 40_000, FIN | ACK), REASON_UNKNOWN_DESTINATION, REASON_PUBLIC),
+        // A workload of the mesh may be at the other end, too.
+        (tcp(ip(4), 443, 40_000, ACK), REASON_UNKNOWN_PORT, REASON_PUBLIC),
+        // It answers, and never begins.
+        (tcp(ip(77), 443, 40_000, SYN), REASON_UNKNOWN_DESTINATION, REASON_UNKNOWN_DESTINATION),
+        (tcp(ip(77), 444, 40_000, ACK), REASON_UNKNOWN_DESTINATION, REASON_UNKNOWN_DESTINATION),
+        (tcp(ip(77), 40_000, 443, ACK), REASON_UNKNOWN_DESTINATION, REASON_UNKNOWN_DESTINATION),
+        (packet(ip(1), ip(77), PROTO_UDP, &[&ports(443, 40_000)[..], &[0; 8]].concat()), REASON_PROTOCOL, REASON_PROTOCOL),
+        (packet(ip(2), ip(77), PROTO_TCP, &segment(443, 40_000, ACK, b"")), REASON_SPOOFED, REASON_SPOOFED),
     ] {
         assert_eq!((verdict_on(&idle, &frame), verdict_on(&busy, &frame)), (alone, with_socket), "{frame:?}");
     }

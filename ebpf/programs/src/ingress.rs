@@ -1,5 +1,5 @@
-//! `sk_lookup` in every enrolled namespace: what nobody attested for *this* namespace is refused, whatever port it aims at; the tunnel's
-//! port is steered to the agent's listener, so nothing binds it.
+//! `sk_lookup` in every enrolled namespace: what nobody attested for *this* namespace is refused, whatever port it aims at but the public ones; the
+//! tunnel's port is steered to the agent's listener, so nothing binds it.
 
 use aya_ebpf::{
     bindings::{
@@ -16,6 +16,7 @@ use crate::{
     ctx::read_ip6,
     emit::{self, Seen},
     maps::{ATTESTATIONS, LISTENERS},
+    public,
     udp::is_expected,
     who,
 };
@@ -79,6 +80,9 @@ fn admitted(ctx: &SkLookupContext, netns: u64) -> bool {
         return true;
     }
     if local_port == TUNNEL_PORT && LISTENERS.redirect_sk_lookup(ctx, netns, 0).is_ok() {
+        return true;
+    }
+    if public::open(netns, &local, &remote, local_port).is_some() {
         return true;
     }
     let seen =

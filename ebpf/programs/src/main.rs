@@ -17,6 +17,7 @@ mod listen;
 mod maps;
 mod names;
 mod offers;
+mod public;
 mod shared;
 mod socket;
 mod tcp;

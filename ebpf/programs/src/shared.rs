@@ -14,7 +14,7 @@ use crate::{
     emit::{self, Seen},
     listen::is_shared,
     maps::{self, ATTESTATIONS},
-    who,
+    public, who,
 };
 
 const REFUSE: i32 = 0;
@@ -47,7 +47,7 @@ pub fn guard_ingress(ctx: SkBuffContext) -> i32 {
     REFUSE
 }
 
-/// A packet without a record: the answer of a resolver, or a handshake that was attested to this very workload.
+/// A packet without a record: the answer of a resolver, or a handshake that was attested to this very workload or leads to a public port of its own.
 #[inline(always)]
 fn admitted(ctx: &SkBuffContext, signs: &Signs, listens: bool) -> bool {
     let (Some((proto, local, at)), Some((_, remote, _))) = (header(ctx, true), header(ctx, false)) else { return false };
@@ -62,6 +62,9 @@ fn admitted(ctx: &SkBuffContext, signs: &Signs, listens: bool) -> bool {
     let key = TupleKey { netns: signs.home, remote, local, remote_port, local_port, proto: u32::from(PROTO_TCP) };
     // SAFETY: the value is copied at once.
     if unsafe { ATTESTATIONS.get(&key) }.is_some_and(|r| r.destination == signs.task) {
+        return true;
+    }
+    if public::open(signs.home, &local, &remote, local_port).is_some_and(|open| open.service == signs.task) {
         return true;
     }
     let seen = Seen {

@@ -1,5 +1,6 @@
 //! The attestation's way: from the client socket's storage to a record, before the SYN leaves; from the record to the accepted
-//! socket's storage, where the agent and `getpeername` read it. A record dies there, or at the client's close.
+//! socket's storage, where the agent and `getpeername` read it. A record dies there, or at the client's close. Who comes in at a public port has
+//! none until the handshake is over: a flood of SYNs fills no table.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -15,7 +16,7 @@ use crate::{
     ctx::read_ip6,
     emit,
     maps::{self, ATTESTATIONS},
-    offers,
+    offers, public,
 };
 
 const TCP_CONNECT: u32 = 3;
@@ -59,7 +60,7 @@ fn accept(ctx: &SockOpsContext) {
     let (local, remote) = addresses(ctx);
     let key = TupleKey { netns, remote, local, remote_port: remote_port(ctx), local_port: ctx.local_port() as u16, proto: u32::from(PROTO_TCP) };
     // SAFETY: copied into the socket's storage within this run.
-    let Some(found) = (unsafe { ATTESTATIONS.get(&key) }) else { return };
+    let Some(found) = (unsafe { ATTESTATIONS.get(&key) }) else { return public::welcome(socket(ctx), netns, &key) };
     if let Some(r) = maps::record(socket(ctx), true) {
         *r = *found;
         r.side = SIDE_SERVER;

@@ -8,12 +8,13 @@ CREATE TABLE orders (
     customer    text NOT NULL,
     price_cents integer NOT NULL,
     payment     text NOT NULL,
+    settled     boolean NOT NULL DEFAULT false,
     served_by   text NOT NULL,
     at          timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE ROLE orders LOGIN;
 GRANT SELECT ON products TO orders;
-GRANT SELECT, INSERT ON orders TO orders;
+GRANT SELECT, INSERT, UPDATE (settled) ON orders TO orders;
 CREATE ROLE storefront LOGIN;
 GRANT SELECT ON products, orders TO storefront;

@@ -4,6 +4,7 @@ Knows names and ports, nothing of a mesh: no certificate, no password, no sideca
 """
 
 import argparse
+import html
 import http.client
 import json
 import socket
@@ -30,12 +31,16 @@ class Orders(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/healthz":
             return self.answer(200, {"ok": True})
-        return self.answer(404, {"error": "POST /orders takes an order"})
+        if self.path == "/":
+            return self.book()
+        return self.answer(404, {"error": "GET / shows the orders, POST /orders takes one"})
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length", 0))
-        if self.path != "/orders" or not 0 < length <= BODY_MAX_BYTES:
+        if self.path not in ("/orders", "/payments/settled") or not 0 < length <= BODY_MAX_BYTES:
             return self.answer(404, {"error": "POST /orders takes an order"})
+        if self.path == "/payments/settled":
+            return self.settle()
         try:
             order = json.loads(self.rfile.read(length))
             placed = self.place(str(order["sku"]), int(order["quantity"]), str(order["customer"]))
@@ -46,6 +51,31 @@ class Orders(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException, psycopg2.Error) as problem:
             return self.answer(502, {"error": f"{type(problem).__name__}: {problem}".strip()})
         return self.answer(200, placed)
+
+    def book(self):
+        """The order book, for whoever the catalog lets look at it."""
+        with closing(psycopg2.connect(self.options.database, connect_timeout=PATIENCE_SECONDS)) as database, database.cursor() as cursor:
+            cursor.execute("SELECT id, quantity, sku, customer, payment, settled FROM orders ORDER BY id DESC LIMIT 50")
+            rows = cursor.fetchall()
+        cells = lambda row: "".join(f"<td>{html.escape(str(cell))}" for cell in row[:5]) + f"<td>{'settled' if row[5] else 'open'}"
+        page = (
+            "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>Orders</title>"
+            "<style>body{font:16px/1.5 system-ui;max-width:46em;margin:2em auto}td,th{padding:.1em 1em;text-align:left}</style>"
+            "<h1>Orders</h1><table><tr><th>No.<th>Quantity<th>Product<th>Customer<th>Payment<th>State"
+            + "".join(f"<tr>{cells(row)}" for row in rows) + "</table>"
+        )
+        return self.send(200, "text/html; charset=utf-8", page.encode())
+
+    def settle(self):
+        """The bank says that a payment has arrived. It proves nothing but its receipt, which only it and we know."""
+        try:
+            receipt = str(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["receipt"])
+        except (KeyError, ValueError, TypeError) as problem:
+            return self.answer(400, {"error": f"not a receipt: {problem}"})
+        with closing(psycopg2.connect(self.options.database, connect_timeout=PATIENCE_SECONDS)) as database, database, database.cursor() as cursor:
+            cursor.execute("UPDATE orders SET settled = true WHERE payment = %s", (receipt,))
+            known = cursor.rowcount
+        return self.answer(200 if known else 404, {"settled": known})
 
     def place(self, sku, quantity, customer):
         if not (sku.isalnum() and 0 < quantity <= 100 and len(customer) <= 200 and customer.isprintable()):
@@ -84,9 +114,11 @@ class Orders(BaseHTTPRequestHandler):
         return self.client_address[0].removeprefix("::ffff:")
 
     def answer(self, status, body):
-        data = json.dumps(body).encode()
+        return self.send(status, "application/json", json.dumps(body).encode())
+
+    def send(self, status, kind, data):
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -45,6 +45,7 @@ pub use client::{Caller, HttpClient, HttpError, HttpFuture};
 pub use config::{ConfigError, ProviderConfig, Secret, SsoConfig};
 pub use cookie::{LOOP, TICKET, TRANSACTION_PREFIX, strip_request, strip_response};
 pub use head::Head;
+pub(crate) use head::Wants;
 pub use identify::{Access, Identified, Who};
 pub use place::HasRoutes;
 pub use session::{Lifetimes, ParseSessionIdError, Session, SessionId};

@@ -96,6 +96,9 @@ pub struct Workload {
     pub enforced: ::prost::alloc::string::String,
     #[prost(string, tag = "21")]
     pub enforced_why: ::prost::alloc::string::String,
+    /// TCP ports of an enrolled workload that anybody may connect to, of the mesh or not.
+    #[prost(uint32, repeated, tag = "22")]
+    pub public_ports: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSnapshotRequest {}
@@ -137,9 +140,10 @@ pub struct RemoveWorkloadResponse {}
 pub struct FlowsRequest {
     #[prost(bool, tag = "1")]
     pub follow: bool,
-    /// `namespace/name`; empty: any.
+    /// `namespace/name`, or `user:NAME` of a request's sender; empty: any.
     #[prost(string, tag = "2")]
     pub from: ::prost::alloc::string::String,
+    /// `namespace/name`; empty: any.
     #[prost(string, tag = "3")]
     pub to: ::prost::alloc::string::String,
     /// allow, deny; empty: any.

@@ -1,7 +1,7 @@
 //! The Mesh document: what belongs to no team, and how the portal looks.
 
 use serde_saphyr::Spanned;
-use weft_types::HostName;
+use weft_types::{HostName, builtin};
 
 use super::{
     expose::groups,
@@ -53,7 +53,7 @@ pub(crate) fn mesh(document: &Document<'_>, object: Object<MeshSpec>, report: &m
         Some(range) => read.ipv4_range(&range),
         None => DEFAULT_SERVICE_RANGE.parse().ok(),
     };
-    let public_port = spec.public_port.and_then(|t| read.port_number(&t)).unwrap_or(DEFAULT_PUBLIC_PORT);
+    let Ports { public_port, listen_port, redirect_port } = ports(&mut read, spec.public_port, spec.listen_port, spec.redirect_port);
     let (portal, logo) = branding(&mut read, spec.portal.unwrap_or_default());
     let list = read.list("identityProviders", spec.identity_providers, limits::PROVIDERS_MAX, &at);
     let providers = list.into_iter().filter_map(|p| provider::provider(&mut read, p)).collect();
@@ -66,6 +66,8 @@ pub(crate) fn mesh(document: &Document<'_>, object: Object<MeshSpec>, report: &m
         trust_domain: trust_domain?,
         base_domain,
         public_port,
+        listen_port,
+        redirect_port,
         service_range: service_range?,
         portal,
         identity_providers: vec![],
@@ -75,9 +77,36 @@ pub(crate) fn mesh(document: &Document<'_>, object: Object<MeshSpec>, report: &m
     Some(Mesh { declared, base_domain_broken, providers, groups_at, logo })
 }
 
+struct Ports {
+    public_port: u16,
+    listen_port: u16,
+    redirect_port: Option<u16>,
+}
+
+/// Those of the gateway. It listens where people come, unless something in front of it takes them elsewhere.
+fn ports(read: &mut Reader<'_, '_>, public: Option<raw::Text>, listen: Option<raw::Text>, redirect: Option<raw::Text>) -> Ports {
+    let number = |read: &mut Reader<'_, '_>, text: &Option<raw::Text>| text.as_ref().and_then(|t| read.port_number(t));
+    let public_port = number(read, &public).unwrap_or(DEFAULT_PUBLIC_PORT);
+    let listen_port = number(read, &listen).unwrap_or(public_port);
+    let redirect_port = number(read, &redirect);
+    let field = if listen.is_some() { "listenPort" } else { "publicPort" };
+    let help = if listen.is_some() { "choose another port" } else { "give the gateway another one as listenPort" };
+    for (field, text, port, help) in [(field, listen.or(public), Some(listen_port), help), ("redirectPort", redirect, redirect_port, "choose another port")] {
+        let (Some(text), Some(port)) = (text, port) else { continue };
+        let at = read.at(&text);
+        if builtin::OWN_PORTS.contains(&port) {
+            let (first, last) = (builtin::OWN_PORTS.start(), builtin::OWN_PORTS.end());
+            read.refuse(&at, format!("{field} {port} is one of weft's own ports, {first} to {last}"), Some(help));
+        } else if field == "redirectPort" && port == listen_port {
+            read.refuse(&at, format!("redirectPort {port} is where the gateway listens for https"), Some(help));
+        }
+    }
+    Ports { public_port, listen_port, redirect_port }
+}
+
 fn base_domain(read: &mut Reader<'_, '_>, text: &raw::Text) -> Option<HostName> {
     let domain = read.parse::<HostName>(text)?;
-    if [weft_types::builtin::PORTAL_HOST, weft_types::builtin::PROVIDER_HOST].into_iter().any(|host| domain.child(host).is_err()) {
+    if [builtin::PORTAL_HOST, builtin::PROVIDER_HOST].into_iter().any(|host| domain.child(host).is_err()) {
         read.refuse(&read.at(text), format!("baseDomain {domain} leaves no room for a host below it"), None);
         return None;
     }

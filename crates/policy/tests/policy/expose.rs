@@ -69,10 +69,13 @@ fn an_exposure_lets_the_gateway_reach_that_port_and_no_other() {
         orders("    - { port: web, access: { public: true } }\n    - { port: rpc, path: /x, access: { public: true } }\n"),
         stock,
     ]);
-    assert_eq!(grants(&c), ["weft/gateway shop/orders 80", "weft/gateway shop/orders 81", "weft/gateway weft/iam-bridge 80"]);
+    assert_eq!(
+        grants(&c),
+        ["weft/gateway shop/orders 80", "weft/gateway shop/orders 81", "weft/gateway weft/iam-bridge 80", "weft/iam-bridge weft/gateway 80"]
+    );
     let own: Vec<_> = c.services.iter().filter(|s| s.declared_at == "built in").map(|s| (s.name.to_string(), s.identity.to_string(), s.ports.len())).collect();
     let identity = |sa: &str| format!("spiffe://corp.example/ns/weft/sa/{sa}");
-    assert_eq!(own, [("weft/gateway".to_owned(), identity("gateway"), 0), ("weft/iam-bridge".to_owned(), identity("iam-bridge"), 1)]);
+    assert_eq!(own, [("weft/gateway".to_owned(), identity("gateway"), 1), ("weft/iam-bridge".to_owned(), identity("iam-bridge"), 1)]);
     assert_eq!(c.teams[1].groups, ["sales"]);
 
     let index = index(&[mesh(""), teams(), orders("    - { port: web, access: { public: true } }\n"), application("shop/stock", PORTS)]);
@@ -94,7 +97,16 @@ fn an_exposure_lets_the_gateway_reach_that_port_and_no_other() {
     let provider = ask("shop/orders", "weft/iam-bridge", 80);
     assert_eq!((provider.reason, provider.patch), (Reason::NoGrant, None));
     assert_eq!(provider.nearest_miss.as_deref(), Some("weft/iam-bridge is weft's own, and only weft/gateway reaches it"));
-    assert_eq!(ask("weft/iam-bridge", "shop/orders", 80).patch, None);
+    let bridge_out = ask("weft/iam-bridge", "shop/orders", 80);
+    assert_eq!(bridge_out.patch, None);
+    assert_eq!(bridge_out.nearest_miss.as_deref(), Some("weft/iam-bridge is weft's own, and reaches weft/gateway only, at its port backchannel"));
+
+    // The back channel, of the local provider and of nobody else.
+    let told = ask("weft/iam-bridge", "weft/gateway", 80);
+    assert_eq!((told.reason, told.builtin, told.rule_declared_at.as_deref()), (Reason::Grant, true, Some("mesh.yaml:3")));
+    let other = ask("shop/orders", "weft/gateway", 80);
+    assert_eq!((other.reason, other.patch), (Reason::NoGrant, None));
+    assert_eq!(other.nearest_miss.as_deref(), Some("weft/gateway is weft's own, and only weft/iam-bridge reaches its port backchannel (80)"));
 
     // What the gateway is refused is mended by an exposure, not by a dependency that nobody may declare.
     let patch = other_service.patch.unwrap();
@@ -108,6 +120,66 @@ fn an_exposure_lets_the_gateway_reach_that_port_and_no_other() {
     let id = |n: &str| mended.by_ref(&n.parse().unwrap()).unwrap().id;
     let query = Query { source: id("weft/gateway"), destination: Destination::Service { id: id("shop/stock"), port: 80 }, protocol: Protocol::Tcp };
     assert_eq!(mended.decide(&query).reason, Reason::Grant);
+}
+
+#[test]
+fn the_back_channel_is_the_local_providers() {
+    let open = || orders("    - { port: web, access: { public: true } }\n");
+    let elsewhere = "  identityProviders: [ { name: corp, issuer: \"https://login.example\", clientId: weft, clientSecretFile: /etc/weft/secret, claims: { groups: roles } } ]\n";
+    let c = compiled(&[mesh(elsewhere), teams(), open()]);
+    assert_eq!(grants(&c), ["weft/gateway shop/orders 80"]);
+    let gateway = c.services.iter().find(|s| s.name.to_string() == "weft/gateway").unwrap();
+    let port = &gateway.ports[0];
+    assert_eq!((gateway.ports.len(), port.name.as_str(), port.port, port.target_port, port.protocol), (1, "backchannel", 80, 15014, Protocol::Tcp));
+}
+
+#[test]
+fn everybody_may_come_in_at_the_gateways_ports_and_at_no_others() {
+    let open = || orders("    - { port: web, access: { public: true } }\n");
+    let ports = |more: &str| {
+        let index = index(&[mesh(more), teams(), open()]);
+        let public: Vec<_> =
+            index.snapshot().services.iter().map(|s| (s.name.to_string(), index.public_ports(s.id).to_vec())).filter(|s| !s.1.is_empty()).collect();
+        let tables = weft_policy::tables(index.snapshot());
+        let rows: Vec<_> = tables.ports.iter().filter(|p| p.1 == weft_policy::Kind::Public).map(|p| (p.0, p.2, p.3, p.4, p.5)).collect();
+        let gateway = index.by_ref(&"weft/gateway".parse().unwrap()).unwrap().id;
+        assert_eq!(rows, public[0].1.iter().map(|p| (gateway, *p, Protocol::Tcp, *p, *p)).collect::<Vec<_>>());
+        public
+    };
+    let of_gateway = |ports: &[u16]| vec![("weft/gateway".to_owned(), ports.to_vec())];
+    assert_eq!(ports(""), of_gateway(&[8443]));
+    assert_eq!(ports("  redirectPort: 8080\n"), of_gateway(&[8080, 8443]));
+    assert_eq!(ports("  listenPort: 10443\n  redirectPort: 8080\n"), of_gateway(&[8080, 10443]));
+
+    // Whatever a snapshot says of another service, or of weft's own ports.
+    let index = index(&[mesh("  redirectPort: 8080\n"), teams(), open()]);
+    let with = |change: &dyn Fn(&mut weft_snapshot::Snapshot)| {
+        let mut snapshot = (**index.snapshot()).clone();
+        change(&mut snapshot);
+        let index = Index::new(std::sync::Arc::new(snapshot));
+        let ids: Vec<_> = index.snapshot().services.iter().map(|s| s.id).collect();
+        let open: Vec<u16> = ids.into_iter().flat_map(|id| index.public_ports(id).to_vec()).collect();
+        assert_eq!(open.len(), weft_policy::tables(index.snapshot()).ports.iter().filter(|p| p.1 == weft_policy::Kind::Public).count());
+        open
+    };
+    let orders_id = index.by_ref(&"shop/orders".parse().unwrap()).unwrap().id;
+    assert_eq!(with(&|_| {}), [8080, 8443]);
+    assert_eq!(with(&|s| s.gateway.as_mut().unwrap().service = orders_id), [0_u16; 0]);
+    assert_eq!(with(&|s| s.gateway.as_mut().unwrap().listen_port = 15008), [8080]);
+    assert_eq!(with(&|s| s.gateway.as_mut().unwrap().redirect_port = Some(15014)), [8443]);
+    assert_eq!(with(&|s| s.gateway = None), [0_u16; 0]);
+
+    // A workload is no stranger: its way out is judged as ever, and this is no port that it could have.
+    let id = |n: &str| index.by_ref(&n.parse().unwrap()).unwrap().id;
+    let ask =
+        |port| index.decide(&Query { source: id("shop/orders"), destination: Destination::Service { id: id("weft/gateway"), port }, protocol: Protocol::Tcp });
+    let dialled = ask(8443);
+    assert_eq!((dialled.reason, dialled.patch), (Reason::UnknownPort, None));
+    assert_eq!(
+        dialled.nearest_miss.as_deref(),
+        Some("weft/gateway declares backchannel (80/TCP); 8443 is where people come in from outside, and no way for workloads")
+    );
+    assert_eq!(ask(8444).nearest_miss.as_deref(), Some("weft/gateway declares backchannel (80/TCP)"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use weft_types::{ClaimPath, HostName, PathPattern, RuleId, ServiceId, url_path};
+use weft_types::{ClaimPath, HostName, PathPattern, RuleId, ServiceId, builtin, url_path};
 
 use super::{Access, Bookmark, Branding, Claims, Cors, Gateway, IdentityProvider, Logo, LogoKind, PortalEntry, Route, Shown, Upstream, Via, wire};
 use crate::{
@@ -27,6 +27,11 @@ pub(crate) fn settings(w: wire::Gateway) -> Result<Gateway, DecodeError> {
         service: ServiceId(w.service),
         base_domain: parse("gateway", subject, subject)?,
         public_port: port_number("gateway", w.public_port)?,
+        listen_port: open_port(subject, w.listen_port)?,
+        redirect_port: match w.redirect_port {
+            0 => None,
+            port => Some(open_port(subject, port)?),
+        },
         branding: Branding {
             title: text("gateway", &w.title)?,
             support: text("gateway", &w.support)?,
@@ -38,10 +43,22 @@ pub(crate) fn settings(w: wire::Gateway) -> Result<Gateway, DecodeError> {
         providers: vec![],
         bookmarks: vec![],
     };
+    if gateway.redirect_port == Some(gateway.listen_port) {
+        return Err(invalid("gateway", subject, "it redirects from where it listens"));
+    }
     match (gateway.portal_host(), gateway.provider_host()) {
         (Ok(_), Ok(_)) => Ok(gateway),
         _ => Err(invalid("gateway", subject, "its base domain is too long")),
     }
+}
+
+/// Everybody may connect there, so it is none that the mesh itself is spoken to at.
+fn open_port(subject: &str, port: u32) -> Result<u16, DecodeError> {
+    let port = port_number("gateway", port)?;
+    if builtin::OWN_PORTS.contains(&port) {
+        return Err(invalid("gateway", subject, "one of weft's own ports would be open to everybody"));
+    }
+    Ok(port)
 }
 
 pub(crate) fn route(w: wire::Route) -> Result<Route, DecodeError> {
@@ -173,8 +190,13 @@ pub(crate) fn references(s: &Snapshot) -> Result<(), DecodeError> {
         };
     };
     let service = |id: ServiceId| s.services.iter().find(|service| service.id == id);
-    if service(gateway.service).is_none() {
-        return Err(invalid("gateway", gateway.base_domain.as_str(), "no service has its id"));
+    match service(gateway.service) {
+        None => return Err(invalid("gateway", gateway.base_domain.as_str(), "no service has its id")),
+        // Its ports are open to everybody: nobody else has such.
+        Some(other) if other.name != builtin::gateway() => {
+            return Err(invalid("gateway", gateway.base_domain.as_str(), "its service is another than weft/gateway"));
+        }
+        Some(_) => {}
     }
     let ports: HashSet<(ServiceId, u16)> = s.services.iter().flat_map(|s| s.ports.iter().map(|p| (s.id, p.port))).collect();
     let own: Vec<HostName> = [gateway.portal_host(), gateway.provider_host()].into_iter().flatten().collect();

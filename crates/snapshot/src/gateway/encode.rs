@@ -20,6 +20,8 @@ pub(crate) fn settings(g: &Gateway) -> wire::Gateway {
             Some(LogoKind::Png) => 2,
         },
         logo: g.branding.logo.as_ref().map(|l| l.bytes.clone()).unwrap_or_default(),
+        listen_port: g.listen_port.into(),
+        redirect_port: g.redirect_port.map_or(0, u32::from),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a gateway needs beyond services and grants: its routes, who vouches for people, and what the portal shows. Agents judge nothing by it.
+//! What a gateway needs beyond services and grants: its routes, who vouches for people, and what the portal shows. All that agents
+//! judge by it is which of the gateway's ports are open to everybody.
 
 pub(crate) mod decode;
 pub(crate) mod encode;
@@ -16,6 +17,10 @@ pub struct Gateway {
     pub base_domain: HostName,
     /// TCP port of every public address.
     pub public_port: u16,
+    /// TCP port that the gateway listens on; the kernel lets everybody in there.
+    pub listen_port: u16,
+    /// The same of the port where plain HTTP is only told the way to https; another one.
+    pub redirect_port: Option<u16>,
     pub branding: Branding,
     /// Sorted by host and pattern.
     pub routes: Vec<Route>,
@@ -36,6 +41,11 @@ impl Gateway {
     /// As [`Gateway::portal_host`].
     pub fn provider_host(&self) -> Result<HostName, NameError> {
         self.base_domain.child(builtin::PROVIDER_HOST)
+    }
+
+    /// The ports at which anybody may connect to it.
+    pub fn open_ports(&self) -> impl Iterator<Item = u16> {
+        std::iter::once(self.listen_port).chain(self.redirect_port)
     }
 
     /// `https://HOST`, with the port where it is not the one that everybody expects.

@@ -23,6 +23,11 @@ pub(crate) struct Gateway {
     pub(crate) logo_kind: u32,
     #[prost(bytes = "vec", tag = "9")]
     pub(crate) logo: Vec<u8>,
+    #[prost(uint32, tag = "10")]
+    pub(crate) listen_port: u32,
+    /// 0: none.
+    #[prost(uint32, tag = "11")]
+    pub(crate) redirect_port: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

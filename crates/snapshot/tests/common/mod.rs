@@ -126,7 +126,9 @@ fn gateway() -> Gateway {
     Gateway {
         service: ServiceId(4),
         base_domain: "corp.example".parse().unwrap(),
-        public_port: 8443,
+        public_port: 443,
+        listen_port: 8443,
+        redirect_port: Some(8080),
         branding: Branding {
             title: "Corp".to_owned(),
             support: "help@corp.example".to_owned(),

@@ -11,9 +11,11 @@ const BODY_MAX_BYTES: u64 = 1 << 20;
 /// Long enough to sit out the restart of anything on the way.
 const PATIENCE: Duration = Duration::from_secs(75);
 
-/// First line, and the body.
+/// First line, what the gateway says of who asks, and the body.
 pub struct Message {
     pub start: String,
+    /// `Weft-Assertion`: who has signed in. Only the gateway can have put it there, and only who the catalog names reaches this program.
+    pub assertion: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -23,19 +25,22 @@ pub fn read(stream: &TcpStream) -> io::Result<Message> {
     let mut reader = BufReader::new(stream);
     let mut head = (&mut reader).take(HEAD_MAX_BYTES);
     let start = line(&mut head)?;
-    let mut length = None;
+    let (mut length, mut assertion) = (None, None);
     loop {
         let header = line(&mut head)?;
         let Some((name, value)) = header.split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
             length = Some(value.trim().parse::<u64>().map_err(|_| malformed("content-length"))?);
         }
+        if name.eq_ignore_ascii_case("weft-assertion") {
+            assertion = Some(value.trim().to_owned());
+        }
     }
     let mut body = Vec::new();
     // Without a length a request has no body, and a response goes on to the end.
     let request = !start.starts_with("HTTP/");
     reader.take(length.unwrap_or(if request { 0 } else { BODY_MAX_BYTES }).min(BODY_MAX_BYTES)).read_to_end(&mut body)?;
-    Ok(Message { start, body })
+    Ok(Message { start, assertion, body })
 }
 
 pub fn respond(mut stream: &TcpStream, status: &str, content_type: &str, body: &[u8]) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use shop_storefront::{http, page, postgres};
+use shop_storefront::{assertion, http, page, postgres};
 
 /// Whom it talks to: names of the mesh, unless told otherwise.
 struct Shop {
@@ -49,8 +49,9 @@ impl Shop {
             ("GET", picture) if picture.strip_prefix("/media/").is_some_and(|p| p.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')) => {
                 self.picture(&picture["/media".len()..])
             }
+            ("GET", "/buy") => self.till(query, request.assertion.as_deref()),
             ("POST", "/buy") => self.buy(query),
-            _ => Ok(("404 Not Found", "text/plain", b"there is GET /, GET /media/NAME.svg and POST /buy\n".to_vec())),
+            _ => Ok(("404 Not Found", "text/plain", b"there is GET /, GET /media/NAME.svg, GET /buy and POST /buy\n".to_vec())),
         };
         match outcome {
             Ok((status, kind, body)) => http::respond(stream, status, kind, &body),
@@ -70,10 +71,14 @@ impl Shop {
         Ok((if status == 200 { "200 OK" } else { "404 Not Found" }, "image/svg+xml", body))
     }
 
+    /// Who has signed in orders under their own name.
+    fn till(&self, query: &str, asserted: Option<&str>) -> io::Result<(&'static str, &'static str, Vec<u8>)> {
+        let name = asserted.and_then(assertion::user).unwrap_or_else(|| "you".to_owned());
+        Ok(("200 OK", "text/html; charset=utf-8", page::till(&word(value(query, "sku")), &name).into_bytes()))
+    }
+
     fn buy(&self, query: &str) -> io::Result<(&'static str, &'static str, Vec<u8>)> {
-        let value = |name: &str| query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == name).map_or("", |(_, v)| v);
-        // Words only, so that they need no escaping on the way.
-        let word = |v: &str| v.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect::<String>();
+        let value = |name| value(query, name);
         let quantity: u32 = value("quantity").parse().unwrap_or(1);
         let order = format!("{{\"sku\": \"{}\", \"quantity\": {quantity}, \"customer\": \"{}\"}}", word(value("sku")), word(value("customer")));
         let (status, body) = http::request(&self.orders, "POST", "/orders", order.as_bytes())?;
@@ -84,4 +89,13 @@ impl Shop {
         };
         Ok((status, "application/json", body))
     }
+}
+
+fn value<'q>(query: &'q str, name: &str) -> &'q str {
+    query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == name).map_or("", |(_, v)| v)
+}
+
+/// Words only, so that they need no escaping on the way.
+fn word(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Rows: sku, title, cents.
 pub fn shop(products: &[Vec<String>], orders: &[Vec<String>]) -> String {
     let mut page = String::from(
-        "<!doctype html><meta charset=utf-8><title>Corner shop</title>\
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>Corner shop</title>\
          <style>body{font:16px/1.5 system-ui;max-width:46em;margin:2em auto}ul{list-style:none;display:flex;gap:2em;padding:0}td{padding:.1em 1em}</style>\
          <h1>Corner shop</h1><ul>",
     );
@@ -14,7 +14,7 @@ pub fn shop(products: &[Vec<String>], orders: &[Vec<String>]) -> String {
         let (sku, title) = (escape(sku), escape(title));
         let _ = write!(
             page,
-            "<li><img src=/media/{sku}.svg alt=\"\"><p>{title}<br>{}<form method=post action=/buy?sku={sku}&amp;quantity=1&amp;customer=you><button>Buy</button></form>",
+            "<li><img src=/media/{sku}.svg alt=\"\"><p>{title}<br>{}<p><a href=/buy?sku={sku}>Buy</a>",
             price(cents)
         );
     }
@@ -27,6 +27,16 @@ pub fn shop(products: &[Vec<String>], orders: &[Vec<String>]) -> String {
     }
     page.push_str("</table>");
     page
+}
+
+/// What somebody sees who is about to order.
+pub fn till(sku: &str, name: &str) -> String {
+    let (sku, name) = (escape(sku), escape(name));
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>Order</title>\
+         <style>body{{font:16px/1.5 system-ui;max-width:46em;margin:2em auto}}</style><h1>One {sku}</h1><p>Ordered by <b id=who>{name}</b>.\
+         <form method=post action=/buy?sku={sku}&amp;quantity=1&amp;customer={name}><button>Order</button></form><p><a href=/>Back to the shop</a>"
+    )
 }
 
 pub fn price(cents: &str) -> String {

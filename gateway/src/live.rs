@@ -1,0 +1,157 @@
+//! What is open and was let in: WebSockets, event streams, long answers. Each ends when what let it in is gone: the session, the group, the route.
+//!
+//! A request is judged before it is registered here, and what it was judged by may be gone in between: so ends are remembered for a while, and a
+//! revision that came later is asked again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio_util::sync::CancellationToken;
+use weft_policy::Who;
+use weft_types::{Revision, ServiceId};
+
+use crate::{
+    limits,
+    sso::{Person, SessionId},
+    world::World,
+};
+
+/// What is known of one exchange.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub session: Option<SessionId>,
+    /// `None`: nobody who is known.
+    pub person: Option<Person>,
+    pub method: String,
+    pub host: String,
+    pub path: String,
+    pub service: ServiceId,
+    /// What it was judged by.
+    pub revision: Revision,
+}
+
+#[derive(Default)]
+pub struct Live {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    next: u64,
+    held: HashMap<u64, (Held, CancellationToken)>,
+    by_session: HashMap<SessionId, Vec<u64>>,
+    /// What became of sessions lately; `None`: it has ended.
+    recent: HashMap<SessionId, (Instant, Option<Person>)>,
+    world: Option<Arc<World>>,
+}
+
+/// One exchange, registered until this is dropped.
+pub struct Lease {
+    live: Arc<Live>,
+    number: u64,
+    /// Cancelled when the exchange has to end.
+    pub ended: CancellationToken,
+}
+
+impl Live {
+    /// Registers an exchange; its token may be cancelled at once.
+    pub fn hold(self: &Arc<Self>, mut held: Held) -> Lease {
+        let ended = CancellationToken::new();
+        let mut inner = self.lock();
+        let mut over = false;
+        if let Some((_, became)) = held.session.and_then(|session| inner.recent.get(&session)) {
+            match became {
+                None => over = true,
+                Some(person) => {
+                    held.person = Some(person.clone());
+                    over = inner.world.as_ref().is_some_and(|world| !may(world, &held));
+                }
+            }
+        }
+        over = over || inner.world.as_ref().is_some_and(|world| world.revision() != held.revision && !may(world, &held));
+        if over {
+            ended.cancel();
+        }
+        inner.next += 1;
+        let number = inner.next;
+        if let Some(session) = held.session {
+            inner.by_session.entry(session).or_default().push(number);
+        }
+        inner.held.insert(number, (held, ended.clone()));
+        drop(inner);
+        Lease { live: Arc::clone(self), number, ended }
+    }
+
+    pub fn count(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    /// Another revision is in force: what it would not let in ends. `None`: nothing is exposed any more.
+    pub fn revised(&self, world: Option<&Arc<World>>) -> usize {
+        let mut inner = self.lock();
+        inner.world = world.cloned();
+        let over = inner.held.values().filter(|(held, _)| world.is_none_or(|world| !may(world, held)));
+        over.filter(|(_, token)| !token.is_cancelled()).map(|(_, token)| token.cancel()).count()
+    }
+
+    /// A session has ended (`None`), or its person is another than before.
+    pub fn session_is(&self, session: SessionId, person: Option<Person>) -> usize {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let now = Instant::now();
+        inner.recent.retain(|_, (at, _)| now.duration_since(*at) < limits::ENDS_REMEMBERED);
+        inner.recent.insert(session, (now, person.clone()));
+        let mut ended = 0;
+        for number in inner.by_session.get(&session).into_iter().flatten() {
+            let Some((held, token)) = inner.held.get_mut(number) else { continue };
+            held.person.clone_from(&person);
+            let stays = person.is_some() && inner.world.as_ref().is_none_or(|world| may(world, held));
+            if !stays && !token.is_cancelled() {
+                token.cancel();
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Sessions of which something is open, for when some of their ends may have been missed.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.lock().by_session.keys().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut guard = self.live.lock();
+        let inner = &mut *guard;
+        let Some((held, _)) = inner.held.remove(&self.number) else { return };
+        if let Some(session) = held.session
+            && let Some(numbers) = inner.by_session.get_mut(&session)
+        {
+            numbers.retain(|number| *number != self.number);
+            if numbers.is_empty() {
+                inner.by_session.remove(&session);
+            }
+        }
+    }
+}
+
+/// Whether this revision would let it in, to the same service.
+fn may(world: &World, held: &Held) -> bool {
+    let who = held.person.as_ref().map_or(Who::Anonymous, |person| Who::Person { name: &person.user, groups: &person.groups });
+    let index = world.index();
+    index.route(&held.host, &held.path).is_some_and(|route| route.service == held.service && index.admit(route, who, &held.method).is_allowed())
+}

@@ -1,0 +1,148 @@
+//! One revision of the policy, as the gateway uses it. Replaced whole; a request is judged by one of them from its beginning to its end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use prost::Message as _;
+use thiserror::Error;
+use tokio::sync::watch;
+use weft_api::bridge::v1::Envelope;
+use weft_policy::Index;
+use weft_snapshot::{Gateway, IdentityProvider, Service, decode};
+use weft_types::{HostName, Protocol, Revision, ServiceId, builtin};
+
+/// Who waits for a revision, and who has it. `None`: there is none yet, or nothing is exposed in it.
+pub type Worlds = watch::Receiver<Option<Arc<World>>>;
+
+pub struct World {
+    index: Index,
+    portal_host: String,
+    provider_host: Option<String>,
+    hosts: HashSet<String>,
+    /// Addresses that one workload alone has, by service.
+    endpoints: HashMap<ServiceId, Vec<IpAddr>>,
+}
+
+#[derive(Debug, Error)]
+pub enum WorldError {
+    #[error("the agent sent no envelope that can be read")]
+    Envelope(#[from] prost::DecodeError),
+    #[error("the agent sent a snapshot that can't be read")]
+    Snapshot(#[from] weft_snapshot::DecodeError),
+    #[error("a host of the gateway is no name")]
+    Host(#[from] weft_types::NameError),
+}
+
+impl World {
+    /// Reads what the agent has verified. `None`: nothing is exposed.
+    pub fn read(envelope: &[u8]) -> Result<Option<Self>, WorldError> {
+        let snapshot = decode(&Envelope::decode(envelope)?.payload)?;
+        Self::new(Index::new(Arc::new(snapshot)))
+    }
+
+    pub fn new(index: Index) -> Result<Option<Self>, WorldError> {
+        let Some(gateway) = &index.snapshot().gateway else { return Ok(None) };
+        let portal_host = gateway.portal_host()?.to_string();
+        let provider_host = local_provider(gateway).map(|_| gateway.provider_host()).transpose()?.map(|h| h.to_string());
+        let hosts = gateway.routes.iter().map(|route| route.host.to_string()).collect();
+        let endpoints = endpoints(&index);
+        Ok(Some(Self { portal_host, provider_host, hosts, endpoints, index }))
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.index.snapshot().revision
+    }
+
+    pub fn gateway(&self) -> &Gateway {
+        self.index.snapshot().gateway.as_ref().expect("a world has a gateway, or there is none")
+    }
+
+    pub fn portal_host(&self) -> &str {
+        &self.portal_host
+    }
+
+    /// Where the local identity provider is reached by browsers.
+    pub fn provider_host(&self) -> Option<&str> {
+        self.provider_host.as_deref()
+    }
+
+    /// Whether any application is exposed at this host.
+    pub fn has_routes(&self, host: &str) -> bool {
+        self.hosts.contains(host)
+    }
+
+    /// Whether requests for this host are any business of this gateway.
+    pub fn is_own_host(&self, host: &str) -> bool {
+        self.has_routes(host) || host == self.portal_host || Some(host) == self.provider_host.as_deref()
+    }
+
+    pub fn origin(&self, host: &str) -> String {
+        match host.parse::<HostName>() {
+            Ok(host) => self.gateway().origin(&host),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Where workloads of a service take requests for its service port. Never empty: without a workload of its own address there is the virtual IP.
+    pub fn backends(&self, service: &Service, port: u16) -> Vec<SocketAddr> {
+        let target = service.ports.iter().find(|p| p.port == port && p.protocol == Protocol::Tcp).map_or(port, |p| p.target_port);
+        match self.endpoints.get(&service.id) {
+            Some(addresses) if !addresses.is_empty() => addresses.iter().map(|address| SocketAddr::new(*address, target)).collect(),
+            _ => self.virtual_address(service, port).into_iter().collect(),
+        }
+    }
+
+    pub fn virtual_address(&self, service: &Service, port: u16) -> Option<SocketAddr> {
+        service.vip.map(|vip: Ipv4Addr| SocketAddr::new(vip.into(), port))
+    }
+
+    /// The local provider's service and port.
+    pub fn local_provider(&self) -> Option<(&Service, u16)> {
+        local_provider(self.gateway())?;
+        Some((self.index.by_ref(&builtin::bridge())?, builtin::PROVIDER_PORT))
+    }
+
+    /// Where a provider is called in the mesh; `None`: at its own address.
+    pub fn provider_address(&self, provider: &IdentityProvider) -> Option<SocketAddr> {
+        let (service, port) = match &provider.via {
+            _ if provider.builtin => self.local_provider()?,
+            Some(via) => (self.index.service(via.service)?, via.port),
+            None => return None,
+        };
+        self.virtual_address(service, port)
+    }
+}
+
+fn local_provider(gateway: &Gateway) -> Option<&IdentityProvider> {
+    gateway.providers.iter().find(|provider| provider.builtin)
+}
+
+/// An address that two workloads have says nothing of who answers there: such services are dialled at their virtual IP, and the agent chooses.
+fn endpoints(index: &Index) -> HashMap<ServiceId, Vec<IpAddr>> {
+    let all = &index.snapshot().endpoints;
+    let mut holders: HashMap<IpAddr, usize> = HashMap::new();
+    for address in all.iter().flat_map(|endpoint| &endpoint.addresses) {
+        *holders.entry(*address).or_default() += 1;
+    }
+    let mut found: HashMap<ServiceId, Vec<IpAddr>> = HashMap::new();
+    let mut shared: HashSet<ServiceId> = HashSet::new();
+    for endpoint in all {
+        // One address for a workload, so that its load is counted once.
+        let own = endpoint.addresses.iter().filter(|address| holders[*address] == 1).min_by_key(|address| address.is_ipv6());
+        match own {
+            Some(address) => found.entry(endpoint.service).or_default().push(*address),
+            None => {
+                shared.insert(endpoint.service);
+            }
+        }
+    }
+    found.retain(|service, _| !shared.contains(service));
+    found
+}
