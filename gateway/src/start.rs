@@ -202,20 +202,38 @@ struct Listeners {
     stop: CancellationToken,
 }
 
+/// The ports that the policy names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ports {
+    public: u16,
+    redirect: Option<u16>,
+}
+
 struct Open {
-    port: u16,
+    ports: Ports,
     public: TcpListener,
+    redirect: Option<TcpListener>,
     channel: TcpListener,
+}
+
+impl Ports {
+    fn of(world: &World) -> Self {
+        Self { public: world.gateway().listen_port, redirect: world.gateway().redirect_port }
+    }
 }
 
 impl Listeners {
     async fn open(&self, world: &World) -> Result<Open> {
-        let port = world.gateway().public_port;
-        let public = bind(self.address, port)
-            .with_context(|| format!("cannot listen on {} port {port}: another program may hold it (the port is the Mesh's publicPort)", self.address))?;
-        let port_of_channel = builtin::BACKCHANNEL_TARGET_PORT;
-        let channel = bind(self.address, port_of_channel).with_context(|| format!("cannot listen on {} port {port_of_channel}, the back channel", self.address))?;
-        Ok(Open { port, public, channel })
+        let ports = Ports::of(world);
+        let listen = |port, what| {
+            bind(self.address, port).with_context(|| format!("cannot listen on {} port {port}, {what}: another program may hold it", self.address))
+        };
+        Ok(Open {
+            ports,
+            public: listen(ports.public, "the Mesh's listenPort")?,
+            redirect: ports.redirect.map(|port| listen(port, "the Mesh's redirectPort")).transpose()?,
+            channel: listen(builtin::BACKCHANNEL_TARGET_PORT, "the back channel")?,
+        })
     }
 
     /// Serves, and follows the ports that the policy names.
@@ -230,28 +248,48 @@ impl Listeners {
         };
         let channel = Plain::BackChannel(BackChannel { gate: Arc::clone(&self.gate) });
         tokio::spawn(accept_plain(open.channel, server.clone(), channel, self.stop.child_token()));
-        let mut port = open.port;
-        let mut current = self.stop.child_token();
-        tokio::spawn(public.clone().accept(open.public, current.clone()));
-        let _ = Redirect { worlds: worlds.clone() };
+        let redirect = Plain::Redirect(Redirect { worlds: worlds.clone() });
+        let mut ports = open.ports;
+        let mut taking = self.stop.child_token();
+        tokio::spawn(public.clone().accept(open.public, taking.clone()));
+        let mut leading = self.stop.child_token();
+        if let Some(listener) = open.redirect {
+            tokio::spawn(accept_plain(listener, server.clone(), redirect.clone(), leading.clone()));
+        }
         loop {
             match self.stop.run_until_cancelled(worlds.changed()).await {
                 Some(Ok(())) => {}
                 _ => return,
             }
-            let wanted = worlds.borrow_and_update().as_ref().map_or(port, |world| world.gateway().public_port);
-            if wanted == port {
-                continue;
+            let wanted = worlds.borrow_and_update().as_ref().map_or(ports, |world| Ports::of(world));
+            if wanted.public != ports.public
+                && let Some(listener) = self.move_to(wanted.public)
+            {
+                let next = self.stop.child_token();
+                tokio::spawn(public.clone().accept(listener, next.clone()));
+                std::mem::replace(&mut taking, next).cancel();
+                ports.public = wanted.public;
             }
-            match bind(self.address, wanted) {
-                Ok(listener) => {
-                    let next = self.stop.child_token();
-                    tokio::spawn(public.clone().accept(listener, next.clone()));
-                    current.cancel();
-                    (port, current) = (wanted, next);
-                    tracing::info!(port, "the public port is another one");
+            if wanted.redirect != ports.redirect {
+                leading.cancel();
+                leading = self.stop.child_token();
+                if let Some(listener) = wanted.redirect.and_then(|port| self.move_to(port)) {
+                    tokio::spawn(accept_plain(listener, server.clone(), redirect.clone(), leading.clone()));
                 }
-                Err(error) => tracing::error!(port = wanted, %error, "cannot listen on the port that the policy names; the former one stays"),
+                ports.redirect = wanted.redirect;
+            }
+        }
+    }
+
+    fn move_to(&self, port: u16) -> Option<TcpListener> {
+        match bind(self.address, port) {
+            Ok(listener) => {
+                tracing::info!(port, "listening on another port: the policy has moved it");
+                Some(listener)
+            }
+            Err(error) => {
+                tracing::error!(port, %error, "cannot listen on the port that the policy names");
+                None
             }
         }
     }
