@@ -27,7 +27,16 @@ pub(crate) fn install() -> Result<()> {
         fs::copy(from.join(name), to.join(name)).with_context(|| format!("cannot copy {name} to {}", to.display()))?;
     }
     process::output(&mut ci(&to))?;
+    link(&to)?;
     fs::write(to.join(DONE), wanted).with_context(|| format!("cannot write {DONE} in {}", to.display()))
+}
+
+/// npm links the program into `.bin` or not, by its version.
+fn link(dir: &Path) -> Result<()> {
+    let programs = ["x64", "arm64"].map(|processor| format!("node_modules/node-linux-{processor}/bin/node"));
+    let program = programs.iter().find(|program| dir.join(program).is_file()).context("npm has installed no node for this processor")?;
+    let _ = fs::remove_file(dir.join("node"));
+    std::os::unix::fs::symlink(program, dir.join("node")).with_context(|| format!("cannot link node in {}", dir.display()))
 }
 
 fn ci(dir: &Path) -> Command {

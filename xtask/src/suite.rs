@@ -31,6 +31,9 @@ pub(crate) struct TestArgs {
     /// The first sequence of the suite model, as an earlier run has told it
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// The suite browser brings the pictures of its pages that the documentation shows into docs/images
+    #[arg(long)]
+    pictures: bool,
     /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations, of boots for boot
     #[arg(last = true)]
     args: Vec<String>,
@@ -50,6 +53,7 @@ struct Run<'a> {
     args: &'a [String],
     seconds: Option<u64>,
     seed: Option<u64>,
+    pictures: bool,
     /// An object of the kernel programs that a newer toolchain built: its bytes say nothing, so the privileged tests run on it.
     rebuilt: Option<PathBuf>,
 }
@@ -98,6 +102,13 @@ const SUITES: &[Suite] = &[
         default: true,
     },
     Suite { name: "gateway", what: "signing in and out against providers that nobody here wrote", needs: &[], run: gateway, default: true },
+    Suite {
+        name: "browser",
+        what: "people at the door in headless Chromium: scenes, accessibility of every page",
+        needs: PRIVILEGED,
+        run: browser,
+        default: true,
+    },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "boot",
@@ -138,6 +149,15 @@ const PROVIDERS: &[Package] = &[
     Package { name: "openssl", probe: "openssl" },
 ];
 
+/// What the suite browser starts; without a font a page has no letters.
+const BROWSER: &[Package] = &[
+    Package { name: "chromium", probe: "/usr/bin/chromium" },
+    Package { name: "fonts-dejavu-core", probe: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf" },
+];
+
+/// Pictures that the documentation shows.
+const PICTURES: &[&str] = &["portal-light", "portal-dark", "refused-light", "sessions-light", "sign-in-light"];
+
 /// Test programs of the suite gateway.
 const GATEWAY: &[&str] = &["foreign"];
 
@@ -151,10 +171,13 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     weft_host::require(&needs.into_iter().collect::<Vec<_>>())?;
     host::space()?;
 
+    if args.pictures && !chosen.iter().any(|suite| suite.name == "browser") {
+        bail!("--pictures is for the suite browser, which is not among those named");
+    }
     if (args.seconds.is_some() || args.seed.is_some()) && !chosen.iter().any(|suite| suite.name == "model") {
         bail!("--seconds and --seed are for the suite model, which is not among those named");
     }
-    let mut run = Run { args: &args.args, seconds: args.seconds, seed: args.seed, rebuilt: None };
+    let mut run = Run { args: &args.args, seconds: args.seconds, seed: args.seed, pictures: args.pictures, rebuilt: None };
     let mut report = Vec::new();
     for (number, suite) in chosen.iter().enumerate() {
         println!("\n[{}/{}] {}: {}", number + 1, chosen.len(), suite.name, suite.what);
@@ -282,13 +305,28 @@ fn model(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["conformance", "faults", "foreign", "model", "upgrade"];
+const ELSEWHERE: &[&str] = &["browser", "conformance", "conformance_http", "faults", "foreign", "model", "upgrade"];
 
 fn gateway(run: &mut Run<'_>) -> Result<()> {
     weft_host::ensure(PROVIDERS)?;
     npm::install()?;
     let names: Vec<String> = GATEWAY.iter().map(|name| (*name).to_owned()).collect();
     process::run(&mut process::cargo(privileged_args(&names, run.args)))
+}
+
+fn browser(run: &mut Run<'_>) -> Result<()> {
+    weft_host::ensure(BROWSER)?;
+    npm::install()?;
+    process::run(&mut one_test_command("browser", run.args)?)?;
+    if run.pictures {
+        let (from, to) = (process::target_dir().join("browser"), process::root().join("docs/images"));
+        fs::create_dir_all(&to).with_context(|| format!("cannot create {}", to.display()))?;
+        for name in PICTURES.iter().map(|name| format!("{name}.png")) {
+            fs::copy(from.join(&name), to.join(&name)).with_context(|| format!("cannot copy {name} from {}", from.display()))?;
+        }
+        println!("    {} pictures are in {}", PICTURES.len(), to.display());
+    }
+    Ok(())
 }
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].

@@ -53,7 +53,7 @@ impl Foreign for OidcProvider {
         let node = node_dir();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/node/oidc-provider.mjs").to_owned();
         let args = [script, self.dir.display().to_string(), self.port.to_string(), self.back_channel.clone()];
-        self.process.start(&node.join("node_modules/.bin/node"), &args, &[("WEFT_NODE", node.display().to_string())], &self.dir, self.port).await
+        self.process.start(&node.join("node"), &args, &[("WEFT_NODE", node.display().to_string())], &self.dir, self.port).await
     }
 
     async fn stop(&self) -> Result<()> {
