@@ -2,6 +2,7 @@
 
 mod checkout;
 mod cli;
+mod door;
 mod limits;
 mod mesh;
 mod probe;

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use weft_lab::{Agent, AgentOptions, Bridge, BridgeOptions, eventually};
 
 use crate::{
-    cli, limits,
+    cli,
+    door::{Door, NODE_METRICS},
+    limits,
     shop::Shop,
     stage::{NOTICE_DIR, Stage},
 };
@@ -24,17 +26,20 @@ pub struct Mesh {
 
 impl Mesh {
     pub fn start_bridge(stage: &Stage, catalog: &Path) -> Result<Bridge> {
-        let options = BridgeOptions { catalog: catalog.to_owned(), svid_ttl: "24h".to_owned(), extra: Default::default() };
+        let options = BridgeOptions { catalog: catalog.to_owned(), svid_ttl: "24h".to_owned(), extra: Door::provider(&stage.control) };
         Ok(Bridge::start(&stage.control, &options)?)
     }
 
-    /// An agent on each node, allowed to run what the shop has there.
-    pub fn start(stage: &Stage, shop: &Shop, bridge: Bridge) -> Result<Self> {
+    /// An agent on each node, allowed to run what shop and door have there.
+    pub fn start(stage: &Stage, shop: &Shop, door: &Door, bridge: Bridge) -> Result<Self> {
         let mut agents = Vec::new();
         for node in [&stage.a, &stage.b] {
-            let workloads = shop.workloads(node.name());
+            let workloads = [shop.workloads(node.name()), door.workloads(node.name())].concat();
             let may_run: Vec<&str> = workloads.iter().map(|w| w.service.as_str()).collect();
-            let options = AgentOptions { bridge: Some(bridge.address()), token: bridge.token(node.name(), &may_run)?, workloads, ..AgentOptions::default() };
+            let metrics = toml::Table::from_iter([("listen".to_owned(), NODE_METRICS.into())]);
+            let extra = toml::Table::from_iter([("metrics".to_owned(), metrics.into())]);
+            let token = bridge.token(node.name(), &may_run)?;
+            let options = AgentOptions { bridge: Some(bridge.address()), token, workloads, extra, ..AgentOptions::default() };
             let agent = Agent::start(node, &options).with_context(|| format!("agent of node {}", node.name()))?;
             agents.push(agent);
         }
@@ -44,14 +49,14 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Until every workload of the shop is read back from the kernel, and every node knows where all of them are.
-    pub fn wait_enrolled(&self, shop: &Shop) -> Result<()> {
-        let wanted = shop.pods().len();
+    /// Until every workload is read back from the kernel, and every node knows where all of them are.
+    pub fn wait_enrolled(&self, shop: &Shop, door: &Door) -> Result<()> {
+        let wanted = shop.pods().len() + door.pods().len();
         eventually(limits::ENROL_DEADLINE, "every workload enrolled", || {
             let workloads = cli::workloads()?;
             let enrolled = workloads.iter().filter(|w| w.enrolled).count();
             if enrolled == wanted {
-                return self.knows_all(shop);
+                return self.knows_all(shop, door);
             }
             let others: Vec<String> = workloads.iter().filter(|w| !w.enrolled).map(|w| format!("{}: {}", w.service, w.problem)).collect();
             bail!("{enrolled} of {wanted} ({})", others.join("; "))
@@ -59,10 +64,10 @@ impl Mesh {
         .with_context(|| self.agents.iter().map(|a| tail(&a.log())).collect::<Vec<_>>().join("\n"))
     }
 
-    fn knows_all(&self, shop: &Shop) -> Result<()> {
+    fn knows_all(&self, shop: &Shop, door: &Door) -> Result<()> {
         for agent in &self.agents {
             let known = cli::endpoints(&agent.socket())?;
-            if let Some((service, pod)) = shop.pods().into_iter().find(|(_, pod)| !known.contains(&pod.v4().to_string())) {
+            if let Some((service, pod)) = shop.pods().into_iter().chain(door.pods()).find(|(_, pod)| !known.contains(&pod.v4().to_string())) {
                 bail!("node {} does not know {service} at {} yet", agent.node().name(), pod.v4());
             }
         }

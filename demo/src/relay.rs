@@ -1,11 +1,12 @@
-//! The shop's window on the host: a port on loopback, each connection of which is carried into the storefront's pod by a process there, as
-//! `kubectl port-forward` does. It is a convenience of the demo, not a way into the mesh: the process is part of the storefront.
+//! Ports of loopback on the host, each connection of which is carried on by a process in some place of the stage, as `kubectl port-forward` does. The
+//! shop's window leads into the storefront's pod, a convenience of the demo and no way into the mesh: the process is part of the storefront. The door
+//! leads to a visitor's machine outside of the mesh, who goes to the gateway as everybody does.
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,12 +19,19 @@ use weft_lab::Pod;
 
 use crate::{checkout, limits};
 
-const TILL: &str = "127.0.0.1:8080";
+type Run = dyn Fn(&[&str]) -> Command + Send + Sync;
 
-/// Serves until the program ends.
+const TILL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
 pub fn open_window(address: SocketAddr, storefront: &Pod) -> Result<()> {
-    let listener = TcpListener::bind(address).with_context(|| format!("cannot open the shop's window on {address}"))?;
     let pod = storefront.clone();
+    open(address, TILL, move |argv| pod.place().command(argv))
+}
+
+/// Carries what comes to `address` on to `target`, as seen from where commands are run, until the program ends.
+pub fn open(address: SocketAddr, target: SocketAddr, run: impl Fn(&[&str]) -> Command + Send + Sync + 'static) -> Result<()> {
+    let run: Arc<Run> = Arc::new(run);
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot open {address}"))?;
     let program = checkout::own_program();
     let open = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
@@ -32,10 +40,10 @@ pub fn open_window(address: SocketAddr, storefront: &Pod) -> Result<()> {
                 open.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            let (pod, program, open) = (pod.clone(), program.clone(), Arc::clone(&open));
+            let (run, program, open) = (Arc::clone(&run), program.clone(), Arc::clone(&open));
             thread::spawn(move || {
-                if let Err(e) = carry(&stream, &pod, &program) {
-                    println!("window: {e:#}");
+                if let Err(e) = carry(&stream, run(&[&program, "relay", &target.to_string()])) {
+                    println!("{address}: {e:#}");
                 }
                 open.fetch_sub(1, Ordering::Relaxed);
             });
@@ -44,10 +52,10 @@ pub fn open_window(address: SocketAddr, storefront: &Pod) -> Result<()> {
     Ok(())
 }
 
-fn carry(stream: &TcpStream, pod: &Pod, program: &str) -> Result<()> {
+fn carry(stream: &TcpStream, mut command: Command) -> Result<()> {
     let ends: [OwnedFd; 2] = [stream.try_clone()?.into(), stream.try_clone()?.into()];
     let [input, output] = ends.map(Stdio::from);
-    let mut child = pod.place().command(&[program, "relay", TILL]).stdin(input).stdout(output).spawn()?;
+    let mut child = command.stdin(input).stdout(output).spawn()?;
     child.wait()?;
     let _ = stream.shutdown(Shutdown::Both);
     Ok(())

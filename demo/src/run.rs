@@ -11,11 +11,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use weft_host::{DEMO_WINDOW as WINDOW, Unmet};
+use weft_host::{DEMO_DOOR, DEMO_WINDOW as WINDOW, Unmet};
 use weft_lab::{Inventory, down_leftovers, eventually};
 
 use crate::{
     checkout::Checkout,
+    door::Door,
     limits,
     mesh::Mesh,
     relay,
@@ -33,30 +34,36 @@ pub fn foreground() -> Result<()> {
     stage::require()?;
     let checkout = Checkout::find()?;
     let start = Instant::now();
-    let mut steps = Steps::of(5);
+    let mut steps = Steps::of(6);
     steps.next("two nodes, a wire between them, a bank outside");
     let mut stage = Stage::set(Duration::ZERO)?;
-    steps.next("seven pods and a database directory");
+    steps.next("ten pods and a database directory");
     let mut shop = Shop::lay(&mut stage, &checkout)?;
+    let mut door = Door::lay(&mut stage)?;
     steps.next("the IAM bridge, and an agent on each node");
     let bridge = Mesh::start_bridge(&stage, &shop::catalog(&checkout))?;
-    let mut mesh = Mesh::start(&stage, &shop, bridge)?;
+    let mut mesh = Mesh::start(&stage, &shop, &door, bridge)?;
     steps.next("every workload enrolled, read back from the kernel");
-    mesh.wait_enrolled(&shop)?;
+    mesh.wait_enrolled(&shop, &door)?;
     steps.next("the programs: PostgreSQL, nginx twice, stock, orders twice, storefront");
-    shop.start()?;
+    shop.start(&door)?;
+    steps.next("the door: gateway, sign-on, people, and Prometheus");
+    door.open(&mesh.bridge)?;
     relay::open_window(WINDOW, &shop.storefront)?;
+    door.open_to_this_machine()?;
     println!("up in {:.1} s; logs and captures are below {}", start.elapsed().as_secs_f32(), stage.lab.work().display());
-    trythis::print();
+    trythis::print(&door)?;
     fs::write(Path::new(NOTICE_DIR).join(READY), "")?;
     signals::until_told(Duration::from_millis(200), || {
         mesh.keep_alive(limits::AGENT_RESTART_PAUSE)?;
-        shop.still_running()
+        shop.still_running()?;
+        door.still_running()
     })?;
     println!("taking everything down");
+    door.close()?;
     shop.stop()?;
     // The lab goes last and takes the rest with it.
-    drop((mesh, shop, stage));
+    drop((mesh, shop, door, stage));
     Ok(())
 }
 
@@ -117,7 +124,7 @@ pub fn status() -> Result<()> {
         return Ok(());
     };
     let run = fs::read_to_string(Path::new(NOTICE_DIR).join("run")).unwrap_or_default();
-    println!("run {}, pid {pid}, shop at http://{WINDOW}", run.trim());
+    println!("run {}, pid {pid}, portal at https://portal.localhost:{}, shop's window at http://{WINDOW}", run.trim(), DEMO_DOOR.port());
     let status = stage::weft(&["status"])?.status()?;
     if status.success() { Ok(()) } else { bail!("`weft status` found something wrong ({status})") }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use weft_lab::{Machine, Pod, Proc, Workload, bin, eventually};
 
-use crate::{checkout::Checkout, limits, stage::Stage};
+use crate::{checkout::Checkout, door::Door, limits, stage::Stage};
 
 const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
 const BANK: &str = "203.0.113.10";
@@ -77,8 +77,8 @@ impl Shop {
         Ok(())
     }
 
-    pub fn start(&mut self) -> Result<()> {
-        self.start_bank()?;
+    pub fn start(&mut self, door: &Door) -> Result<()> {
+        self.start_bank(door)?;
         self.start_database()?;
         let stock = bin("shop-stock")?.display().to_string();
         let mut running = vec![self.stock.place().spawn("stock", &[stock])?];
@@ -139,10 +139,15 @@ impl Shop {
         Ok(self.storefront.node().place().check(&argv, limits::ACT_DEADLINE)?.trim().to_owned())
     }
 
-    fn start_bank(&mut self) -> Result<()> {
+    /// It tells the shop of settled payments, at the public address, when there is one.
+    fn start_bank(&mut self, door: &Door) -> Result<()> {
         let dir = self.bank.place().dir();
         let (script, key) = (self.checkout.shop("payments/payments.py").display().to_string(), dir.join("bank.key").display().to_string());
-        let argv = [PYTHON, "-u", &script, "--listen", &format!("{BANK}:443"), "--certificate", &self.ca.display().to_string(), "--key", &key];
+        let callback = format!("https://hooks.localhost:{}/payments/settled", door.address().port());
+        let (ca, authority, gateway) = (self.ca.display().to_string(), Door::ca().display().to_string(), door.address().ip().to_string());
+        let listen = format!("{BANK}:443");
+        let mut argv = vec![PYTHON, "-u", &script, "--listen", &listen, "--certificate", &ca, "--key", &key];
+        argv.extend(["--callback", &callback, "--callback-ca", &authority, "--callback-address", &gateway]);
         let mut bank = self.bank.place().spawn("payments", &argv)?;
         bank.wait_for_log("listening on", limits::PROGRAM_DEADLINE)?;
         self.running.push(bank);

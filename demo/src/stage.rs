@@ -12,13 +12,15 @@ use weft_host::{Need, Package, Unmet};
 use weft_lab::{Lab, LabError, LabOptions, Machine, Node, bin, precondition};
 
 pub const NOTICE_DIR: &str = "/run/weft-demo";
-const PROGRAMS: &[&str] = &["weft-agent", "weft-iam-bridge", "weft", "shop-storefront", "shop-buy", "shop-stock"];
+const PROGRAMS: &[&str] = &["weft-agent", "weft-iam-bridge", "weft-gateway", "weft", "shop-storefront", "shop-buy", "shop-stock"];
 
 /// What the shop is made of.
 const PACKAGES: &[Package] = &[
     Package { name: "nginx-light", probe: "/usr/sbin/nginx" },
     Package { name: "postgresql-15", probe: "/usr/lib/postgresql/15/bin/postgres" },
     Package { name: "postgresql-client-15", probe: "/usr/bin/psql" },
+    Package { name: "prometheus", probe: "/usr/bin/prometheus" },
+    Package { name: "curl", probe: "curl" },
     Package { name: "python3", probe: "/usr/bin/python3" },
     Package { name: "python3-psycopg2", probe: "/usr/lib/python3/dist-packages/psycopg2" },
 ];

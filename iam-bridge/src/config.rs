@@ -1,5 +1,6 @@
 //! The configuration file, read once: what was written becomes what the bridge runs on, and unknown fields are refused.
 
+mod front;
 mod provider;
 
 use std::{
@@ -13,7 +14,9 @@ use weft_config::{ConfigError, Fields};
 pub use weft_config::{ParseDurationError, parse_duration};
 use weft_telemetry::LogFormat;
 
-pub use provider::{ClientConfig, ProviderConfig};
+pub use front::FrontConfig;
+pub(crate) use provider::GATEWAY_HOST;
+pub use provider::{ClientConfig, Listen, ProviderConfig};
 
 use crate::limits;
 
@@ -64,6 +67,8 @@ struct Raw {
     #[serde(default)]
     log: weft_config::Log,
     provider: Option<provider::Raw>,
+    #[serde(default)]
+    front: front::Raw,
 }
 
 fn default_state_dir() -> PathBuf {
@@ -89,7 +94,7 @@ impl Raw {
             state_dir: at.absolute("state_dir", self.state_dir)?,
             catalog: at.absolute("catalog", self.catalog)?,
             listen: at.parse("listen", &self.listen, "an address with a port, as in \"0.0.0.0:15012\"")?,
-            admin_socket: at.socket("admin_socket", self.admin_socket, limits::SOCKET_MAX_BYTES)?,
+            admin_socket: socket(at, "admin_socket", self.admin_socket)?,
             svid_ttl: ttl(at, "svid_ttl", self.svid_ttl, limits::SVID_TTL)?,
             node_cert_ttl: ttl(at, "node_cert_ttl", self.node_cert_ttl, limits::NODE_CERT_TTL)?,
             metrics: self.metrics.listen(at)?,
@@ -98,6 +103,10 @@ impl Raw {
             log_level: self.log.level(),
         })
     }
+}
+
+fn socket(at: Fields<'_>, field: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+    at.socket(field, path, limits::SOCKET_MAX_BYTES)
 }
 
 fn ttl(at: Fields<'_>, field: &str, value: Option<String>, default: Duration) -> Result<Duration, ConfigError> {

@@ -35,7 +35,7 @@ pub(crate) enum FileError {
     NoSpace { path: PathBuf, free: u64 },
     #[error("{path} may be read by others than its owner: its secrets may be known; chmod 600 {path} if you are sure they are not")]
     Readable { path: PathBuf },
-    #[error("another program answers on the admin socket {0}")]
+    #[error("another program answers on the socket {0}")]
     SocketHeld(PathBuf),
     #[error("{0} is in the way: it is no socket, so the bridge does not remove it")]
     NoSocket(PathBuf),
@@ -109,8 +109,14 @@ pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError>
     })
 }
 
-/// Makes a unix socket that only this user may use, from its first moment on: it is bound in a closed directory and moved into place.
+/// Makes a unix socket that only this user may use.
 pub(crate) fn bind_private(path: &Path) -> Result<UnixListener, FileError> {
+    bind_for(path, None)
+}
+
+/// Makes a unix socket that only this user may use, and a group if one is named, from its first moment on: it is bound in a closed directory and
+/// moved into place.
+pub(crate) fn bind_for(path: &Path, group: Option<u32>) -> Result<UnixListener, FileError> {
     let io = |source| FileError::Io { verb: "make the socket", path: path.to_owned(), source };
     clear_stale(path)?;
     DirBuilder::new().recursive(true).mode(0o755).create(parent(path)).map_err(io)?;
@@ -120,7 +126,10 @@ pub(crate) fn bind_private(path: &Path) -> Result<UnixListener, FileError> {
     DirBuilder::new().mode(0o700).create(&dir).map_err(io)?;
     let inner = dir.join("s");
     let bound = UnixListener::bind(&inner).and_then(|listener| {
-        std::fs::set_permissions(&inner, Permissions::from_mode(0o600))?;
+        if let Some(group) = group {
+            std::os::unix::fs::chown(&inner, None, Some(group))?;
+        }
+        std::fs::set_permissions(&inner, Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
         std::fs::rename(&inner, path)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -211,5 +220,14 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "mine").unwrap();
         assert!(matches!(bind_private(&file), Err(FileError::NoSocket(_))));
+    }
+
+    #[test]
+    fn a_socket_is_a_groups_if_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.sock");
+        let own = std::fs::metadata(dir.path()).unwrap().gid();
+        let _held = bind_for(&path, Some(own)).unwrap();
+        assert_eq!((mode(&path), std::fs::metadata(&path).unwrap().gid()), (0o660, own));
     }
 }

@@ -5,6 +5,7 @@
 pub mod config;
 mod control;
 mod files;
+mod front;
 mod keys;
 pub mod limits;
 mod metrics;
@@ -17,4 +18,6 @@ pub mod token;
 mod watch;
 
 pub use config::Config;
+pub use front::{Front, start_front};
+pub use provider::Bound;
 pub use start::{Running, start};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub mod front;
 pub mod provider;
 
 /// Bytes of a unix socket's path; the kernel's own bound is 107.

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_iam_bridge::{
     Config,
-    config::{ParseDurationError, parse_duration},
-    start, token,
+    config::{FrontConfig, ParseDurationError, parse_duration},
+    start, start_front, token,
 };
 
 /// The control plane of weft: mesh CA, catalog, placement, signed policy stream.
@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Serve nodes and people until told to stop.
     Run(ConfigArg),
+    /// Relay between the mesh and the local OpenID provider of a bridge on this machine, as the workload weft/iam-bridge.
+    Front(ConfigArg),
     /// Join tokens, which let a node in.
     #[command(subcommand)]
     Token(Token),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Run(arg) => block_on(run(arg)),
+        Command::Front(arg) => block_on(front(arg)),
         Command::Token(Token::Create { config, node, may_run, ttl, out }) => block_on(async {
             let config = Config::load(&config.config)?;
             token::create(&config.admin_socket, token::Wish { node, may_run, ttl }, out.as_deref()).await
@@ -88,7 +91,7 @@ async fn run(arg: ConfigArg) -> Result<()> {
     if let Some(addr) = running.metrics {
         println!("metrics {addr}");
     }
-    if let Some(addr) = running.provider {
+    if let Some(addr) = &running.provider {
         println!("provider {addr}");
     }
     println!("admin {}", running.admin_socket.display());
@@ -99,6 +102,20 @@ async fn run(arg: ConfigArg) -> Result<()> {
     };
     running.stop().await;
     anyhow::ensure!(!failed, "a part of the bridge ended by itself: see the log");
+    Ok(())
+}
+
+async fn front(arg: ConfigArg) -> Result<()> {
+    let config = FrontConfig::load(&arg.config)?;
+    weft_telemetry::init_logs(&config.log_level, config.log_format)?;
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let front = start_front(config).await?;
+    println!("front {}", front.addr);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    front.stop().await;
     Ok(())
 }
 

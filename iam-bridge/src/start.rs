@@ -10,12 +10,12 @@ use weft_telemetry::{Probes, render, serve_http};
 
 use crate::{
     Config,
-    config::ProviderConfig,
+    config::{Listen, ProviderConfig},
     control::{CatalogProblem, Control, Parts, Shared, Ttls, trust_domain},
     files::{StateDir, bind_private},
     keys, limits,
     metrics::Metrics,
-    provider::{Provider, SharedProvider, deliver, serve, set_up},
+    provider::{Bound, Door, Provider, SharedProvider, WayOut, deliver, serve, set_up},
     server::{self, OwnCertificate},
     store::Store,
     watch,
@@ -30,8 +30,10 @@ pub struct Running {
     pub nodes: SocketAddr,
     pub metrics: Option<SocketAddr>,
     /// Where the local provider serves the gateway.
-    pub provider: Option<SocketAddr>,
+    pub provider: Option<Bound>,
     pub admin_socket: PathBuf,
+    /// Sockets that go with it.
+    sockets: Vec<PathBuf>,
     control: Shared,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -64,12 +66,17 @@ pub async fn start(config: Config) -> Result<Running> {
         Some(section) => Some(start_provider(section, set_up(section, &state, DATABASE, metrics.clone(), now)?, &mut tasks, &stop).await?),
     };
     let (provider, people) = people.unzip();
+    let provider_sockets = config.provider.iter().flat_map(|p| match &p.listen {
+        Listen::Socket(path) => vec![Some(path.clone()), p.out_socket.clone()],
+        Listen::Tcp(_) => vec![p.out_socket.clone()],
+    });
+    let sockets = provider_sockets.flatten().chain([config.admin_socket.clone()]).collect();
     tasks.spawn(server::serve_nodes(listener, control.clone(), own.clone(), metrics, stop.clone()));
     tasks.spawn(server::serve_admin(admin, control.clone(), people, stop.clone()));
     tasks.spawn(own.renew(control.clone(), stop.clone()));
     tasks.spawn(watch::watch(config.catalog, reader, seen, control.clone(), stop.clone()));
     let metrics = endpoint.as_ref().map(weft_telemetry::Server::addr);
-    Ok(Running { nodes, metrics, provider, admin_socket: config.admin_socket, control, stop, tasks, _metrics: endpoint, _state: state })
+    Ok(Running { nodes, metrics, provider, admin_socket: config.admin_socket, sockets, control, stop, tasks, _metrics: endpoint, _state: state })
 }
 
 impl Running {
@@ -81,7 +88,9 @@ impl Running {
         if tokio::time::timeout(limits::STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        let _ = std::fs::remove_file(&self.admin_socket);
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 
     /// Returns when a part of the bridge has ended by itself, which none should.
@@ -105,20 +114,18 @@ fn open(reader: &mut Reader, config: &Config, state: &StateDir, metrics: Arc<Met
 }
 
 /// The local provider, and what delivers its logout tokens.
-async fn start_provider(
-    config: &ProviderConfig,
-    provider: Provider,
-    tasks: &mut JoinSet<()>,
-    stop: &CancellationToken,
-) -> Result<(SocketAddr, SharedProvider)> {
+async fn start_provider(config: &ProviderConfig, provider: Provider, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(Bound, SharedProvider)> {
     let (provider, logouts) = SharedProvider::new(provider);
-    let listener = TcpListener::bind(config.listen).await;
-    let listener =
-        listener.with_context(|| format!("cannot listen on {} for the provider: another program may hold the port (field provider.listen)", config.listen))?;
-    let addr = listener.local_addr()?;
-    tasks.spawn(serve(listener, provider.clone(), config.proxies.clone(), stop.clone()));
-    tasks.spawn(deliver(logouts, stop.clone()));
-    Ok((addr, provider))
+    let door = Door::open(&config.listen, config.socket_group).await?;
+    let bound = door.bound()?;
+    let out = config.out_socket.as_ref().map(|path| WayOut::open(path, config.socket_group)).transpose()?;
+    let (waiting, out) = out.unzip();
+    if let (Some(listener), Some(out)) = (waiting, out.clone()) {
+        tasks.spawn(out.serve(listener, stop.clone()));
+    }
+    tasks.spawn(serve(door, provider.clone(), config.proxies.clone(), stop.clone()));
+    tasks.spawn(deliver(logouts, out, stop.clone()));
+    Ok((bound, provider))
 }
 
 /// A first start needs a whole catalog: there is nothing to fall back on.

@@ -5,16 +5,14 @@ mod common;
 use common::{check, findings, one_line, service};
 use weft_catalog::{Access, Catalog, LogoKind, Upstream};
 
-const NOT_YET: &str = "warning 4 `{` this version has no gateway: nothing is exposed";
-
-/// An exposure of a service with ports of all kinds; `expect` beside what every exposure is told.
+/// An exposure of a service with ports of all kinds.
 #[track_caller]
 fn expose(entry: &str, expect: &[&str]) {
     let ports = "ports: [ { name: web, port: 80 }, { name: rpc, port: 81, appProtocol: grpc }, { name: db, port: 82, appProtocol: postgres }, \
                  { name: tls, port: 83, appProtocol: https }, { name: dns, port: 53, protocol: UDP } ]";
     let text = service(&format!("{ports}, expose: [ {entry} ]"));
     let found = findings(&[("base.yaml", common::BASE), ("x.yaml", &text)]);
-    let shown: Vec<String> = found.iter().map(one_line).filter(|f| !f.starts_with(NOT_YET) && !f.contains("UDP is carried")).collect();
+    let shown: Vec<String> = found.iter().map(one_line).filter(|f| !f.contains("UDP is carried")).collect();
     assert_eq!(shown.len(), expect.len(), "{}", shown.join("\n"));
     for (got, want) in shown.iter().zip(expect) {
         let (want_message, want_help) = want.split_once(" | ").unwrap_or((want, ""));
@@ -132,9 +130,7 @@ fn both(first: &str, second: &str, expect: &[&str]) {
         service(&format!("ports: [ {{ name: web, port: 80 }} ], expose: [ {{ port: web, host: h, access: {{ public: true }}, {e} }} ]"))
             .replace("name: x,", &format!("name: {name},"))
     };
-    let mut all = vec![NOT_YET, "warning 9 `{` this version has no gateway"];
-    all.splice(2..2, expect.iter().copied());
-    check(&format!("{}---\n{}", one("x", first), one("y", second)), &all);
+    check(&format!("{}---\n{}", one("x", first), one("y", second)), expect);
 }
 
 #[test]
@@ -176,7 +172,7 @@ fn mesh(spec: &str) -> Vec<String> {
     let rest = common::BASE.split_once("---\n").unwrap().1;
     let open = service("ports: [ { name: web, port: 80 } ], expose: [ { port: web, access: { groups: [ sales ] } } ]");
     let found = findings(&[("mesh.yaml", &text), ("rest.yaml", rest), ("x.yaml", &open)]);
-    found.iter().map(one_line).filter(|f| !f.starts_with(NOT_YET)).collect()
+    found.iter().map(one_line).collect()
 }
 
 #[track_caller]
@@ -316,7 +312,7 @@ fn weft_s_own_services_need_addresses_too() {
         let more: Vec<String> = ["a", "b", "c"].iter().map(|n| service("title: X").replace("name: x", &format!("name: {n}"))).collect();
         let open = service(&format!("ports: [ {{ name: web, port: 80 }} ]{expose}"));
         let all = findings(&[("base.yaml", &small), ("more.yaml", &more.join("---\n")), ("x.yaml", &open)]);
-        all.iter().map(one_line).filter(|f| !f.starts_with(NOT_YET)).collect::<Vec<_>>()
+        all.iter().map(one_line).collect::<Vec<_>>()
     };
     assert_eq!(found(""), [""; 0]);
     assert!(

@@ -125,7 +125,6 @@ fn what_this_version_does_not_do_is_said() {
         said,
         [
             (22, "this version cannot judge HTTP: the whole dependency is denied"),
-            (25, "this version has no gateway: nothing is exposed"),
             (57, "this version does not see whether connections to an interface use TLS"),
         ]
     );

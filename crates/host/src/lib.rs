@@ -6,5 +6,5 @@
 mod machine;
 mod packages;
 
-pub use machine::{DEMO_WINDOW, Need, Unmet, cgroup2, is_root, require, space, work_dir, work_space};
+pub use machine::{DEMO_DOOR, DEMO_WINDOW, Need, Unmet, cgroup2, is_root, require, space, work_dir, work_space};
 pub use packages::{Package, ensure, find_program, missing};

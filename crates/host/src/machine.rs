@@ -24,12 +24,14 @@ pub enum Need {
     Root,
     Capabilities,
     Cgroup2,
-    /// [`DEMO_WINDOW`] is free.
+    /// [`DEMO_WINDOW`] and [`DEMO_DOOR`] are free.
     DemoWindow,
 }
 
 /// Where the demo's shop is served on the host.
 pub const DEMO_WINDOW: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
+/// Where a browser on this machine comes to the demo's gateway.
+pub const DEMO_DOOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
 
 /// Bits of `capabilities(7)` that loading programs and making namespaces take.
 const CAPABILITIES: &[(u32, &str)] = &[(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -53,9 +55,11 @@ pub fn require(needs: &[Need]) -> Result<(), Unmet> {
                 }
             }
             Need::Cgroup2 => drop(cgroup2()?),
-            Need::DemoWindow => free(DEMO_WINDOW).map_err(|e| {
-                Unmet(format!("{DEMO_WINDOW}, the window of the demo's shop, is held ({e}): by the demo (`cargo xtask demo down`), or see `ss -ltnp`"))
-            })?,
+            Need::DemoWindow => {
+                for (port, what) in [(DEMO_WINDOW, "the window of the demo's shop"), (DEMO_DOOR, "the demo's gateway")] {
+                    free(port).map_err(|e| Unmet(format!("{port}, {what}, is held ({e}): by the demo (`cargo xtask demo down`), or see `ss -ltnp`")))?;
+                }
+            }
             Need::Root => {}
         }
     }

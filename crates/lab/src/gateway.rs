@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{LabError, Pod, Proc, bin, limits};
+use crate::{Bridge, LabError, Machine, Pod, Proc, bin, limits};
+
+/// In the bridge's directory: where the front asks the provider, and where it hears what it has to tell.
+const PROVIDER_SOCKET: &str = "provider.sock";
+const OUT_SOCKET: &str = "out.sock";
 
 /// What a gateway is started with.
 #[derive(Clone, Debug, Default)]
@@ -95,5 +99,50 @@ impl Gateway {
     /// Lines of JSON, one a request.
     pub fn access_log(&self) -> String {
         fs::read_to_string(self.pod.dir().join("access.log")).unwrap_or_default()
+    }
+}
+
+/// `weft-iam-bridge front` in a pod, which the agent of its node runs as `weft/iam-bridge`: the local identity provider's place in the mesh.
+#[derive(Debug)]
+pub struct Front {
+    process: Proc,
+}
+
+impl Front {
+    /// What the configuration of a bridge on this machine says of its provider.
+    pub fn provider(machine: &Machine, issuer: &str) -> toml::Table {
+        let text = |p: PathBuf| toml::Value::String(p.display().to_string());
+        let dir = machine.place().dir();
+        let provider = toml::Table::from_iter([
+            ("issuer".to_owned(), issuer.into()),
+            ("socket".to_owned(), text(dir.join(PROVIDER_SOCKET))),
+            ("out_socket".to_owned(), text(dir.join(OUT_SOCKET))),
+        ]);
+        toml::Table::from_iter([("provider".to_owned(), provider.into())])
+    }
+
+    /// The gateway's secret there; the bridge makes it at its first start.
+    pub fn gateway_secret(bridge: &Bridge) -> PathBuf {
+        bridge.machine().place().dir().join("state/provider-client-weft-gateway.secret")
+    }
+
+    pub fn start(pod: &Pod, bridge: &Bridge) -> Result<Self, LabError> {
+        let text = |p: PathBuf| toml::Value::String(p.display().to_string());
+        let dir = bridge.machine().place().dir();
+        let front = toml::Table::from_iter([
+            ("provider".to_owned(), text(dir.join(PROVIDER_SOCKET))),
+            ("out".to_owned(), text(dir.join(OUT_SOCKET))),
+        ]);
+        let config = pod.dir().join("front.toml");
+        let table = toml::Table::from_iter([("front".to_owned(), front.into())]);
+        fs::write(&config, table.to_string()).map_err(LabError::io("write", &config))?;
+        let bin = bin("weft-iam-bridge")?.display().to_string();
+        let mut process = pod.place().spawn("front", &[bin.as_str(), "front", "--config", &config.display().to_string()])?;
+        process.wait_for_log("front ", limits::START_DEADLINE)?;
+        Ok(Self { process })
+    }
+
+    pub fn process(&mut self) -> &mut Proc {
+        &mut self.process
     }
 }

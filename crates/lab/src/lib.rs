@@ -29,7 +29,7 @@ mod wait;
 pub use capture::{Capture, Captured, Ends, Packet, read as read_capture};
 pub use daemon::{Agent, AgentOptions, Bridge, BridgeOptions, METRICS, Workload, bin, bin_dir};
 pub use error::LabError;
-pub use gateway::{Gateway, GatewayOptions};
+pub use gateway::{Front, Gateway, GatewayOptions};
 pub use inventory::Inventory;
 pub use lab::{LOCK_FILE, Lab, LabOptions, STATE_DIR, down_leftovers};
 pub use node::{MANAGED, Machine, Node, Pod};

@@ -3,6 +3,7 @@
 
 mod endurance;
 mod look;
+mod people;
 mod report;
 mod verdicts;
 mod wire;
@@ -21,6 +22,7 @@ use weft_lab::{Capture, Inventory, eventually};
 use self::{look::marker, report::Report};
 use crate::{
     checkout::Checkout,
+    door::Door,
     limits,
     mesh::Mesh,
     relay,
@@ -32,6 +34,7 @@ use crate::{
 struct Tour {
     mesh: Mesh,
     shop: Shop,
+    door: Door,
     stage: Stage,
     before: Before,
 }
@@ -48,7 +51,7 @@ pub fn run() -> Result<()> {
     stage::require()?;
     let checkout = Checkout::find()?;
     let (start, mut report) = (Instant::now(), Report::default());
-    println!("setting the stage: two nodes, seven pods, a bank outside");
+    println!("setting the stage: two nodes, ten pods, a bank outside");
     let stage = Stage::set(limits::STAGE_PATIENCE)?;
     let work = stage.lab.work().to_owned();
     let (before, _held) = (stage.lab.before().clone(), stage.lab.hold()?);
@@ -71,23 +74,26 @@ fn left(before: &Inventory, work: &Path) -> Result<()> {
 
 fn walk(mut stage: Stage, checkout: &Checkout, report: &mut Report) -> Result<usize> {
     let mut shop = Shop::lay(&mut stage, checkout)?;
+    let door = Door::lay(&mut stage)?;
     let catalog = stage.lab.work().join("catalog");
     shop::copy_catalog(checkout, &catalog)?;
 
     println!("the control: the same shop on the same stage, without a mesh");
-    let before = without_mesh(&stage, &mut shop, report)?;
+    let before = without_mesh(&stage, &mut shop, &door, report)?;
 
     println!("now the mesh: bridge, agents, enrolment; then the same programs again");
     let bridge = Mesh::start_bridge(&stage, &catalog)?;
-    let mesh = Mesh::start(&stage, &shop, bridge)?;
-    mesh.wait_enrolled(&shop)?;
-    shop.start()?;
-    let mut tour = Tour { mesh, shop, stage, before };
+    let mesh = Mesh::start(&stage, &shop, &door, bridge)?;
+    mesh.wait_enrolled(&shop, &door)?;
+    shop.start(&door)?;
+    let mut tour = Tour { mesh, shop, door, stage, before };
     wire::claims(&mut tour, report)?;
     verdicts::claims(&mut tour, &catalog, report)?;
+    people::claims(&mut tour, report)?;
     endurance::claims(&mut tour, report)?;
     report.claim("the shop's window on the host shows the shop", || window(&tour.shop))?;
     let most = Inventory::take().since(tour.stage.lab.before()).len();
+    tour.door.close()?;
     tour.shop.stop()?;
     Ok(most)
 }
@@ -107,9 +113,9 @@ fn window(shop: &Shop) -> Result<(String, String)> {
     Ok((format!("http://{WINDOW} answered \"{status}\", with a mug for sale"), format!("before it was opened: {closed}")))
 }
 
-fn without_mesh(stage: &Stage, shop: &mut Shop, report: &mut Report) -> Result<Before> {
+fn without_mesh(stage: &Stage, shop: &mut Shop, door: &Door, report: &mut Report) -> Result<Before> {
     shop.write_plain_hosts()?;
-    shop.start()?;
+    shop.start(door)?;
     let (mut packets, mut stranger) = (0, String::new());
     report.claim("without a mesh the wire carries every word", || {
         let capture = Capture::start(stage.lab.wire(), "before", "wire", "tcp")?;

@@ -1,23 +1,40 @@
 //! `[provider]`: the local OpenID provider, which is there only if this section is.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
 use weft_config::{ConfigError, Fields};
 
-use super::parse_duration;
+use super::{parse_duration, socket};
 use crate::{
     limits::provider as limits,
     provider::{Issuer, origin},
 };
 
+/// Where the provider answers, where the configuration does not say.
+pub(super) const SOCKET: &str = "/run/weft/provider.sock";
+/// The same of the way out, in the directory of the other one.
+pub(super) const OUT_SOCKET: &str = "provider-out.sock";
+/// The client that is there when none is named.
+const GATEWAY: &str = "weft-gateway";
+/// The gateway's host in the mesh, for the bridge alone. Only the front can reach it.
+pub(crate) const GATEWAY_HOST: &str = "gateway.weft.weft.internal";
+
 /// What the local provider runs on.
 #[derive(Clone, Debug)]
 pub struct ProviderConfig {
-    /// Plain HTTP, for the gateway. Port 0: the kernel chooses, and the bridge prints it.
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// Where the front waits for logout tokens to the gateway. `None`: nobody brings them there.
+    pub out_socket: Option<PathBuf>,
+    /// Whose the two sockets are besides the bridge's user. `None`: nobody's.
+    pub socket_group: Option<u32>,
     /// The public address, an origin.
     pub issuer: String,
     /// How long a login is remembered: unused, and at most.
@@ -28,6 +45,15 @@ pub struct ProviderConfig {
     /// Networks of proxies that say whose a request is.
     pub proxies: Vec<IpNet>,
     pub clients: Vec<ClientConfig>,
+}
+
+/// Where it speaks plain HTTP, for the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// For the front, which is a workload of the mesh.
+    Socket(PathBuf),
+    /// Port 0: the kernel chooses, and the bridge prints it.
+    Tcp(SocketAddr),
 }
 
 /// A relying party.
@@ -45,8 +71,10 @@ pub struct ClientConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
-    #[serde(default = "default_listen")]
-    listen: String,
+    socket: Option<PathBuf>,
+    out_socket: Option<PathBuf>,
+    socket_group: Option<String>,
+    listen: Option<String>,
     issuer: String,
     session_idle: Option<String>,
     session_life: Option<String>,
@@ -70,11 +98,12 @@ struct RawClient {
     origins: Vec<String>,
 }
 
-fn default_listen() -> String {
-    "127.0.0.1:15021".into()
-}
-
 impl Raw {
+    /// Where the front finds the two sockets, where it is not told.
+    pub(super) fn sockets(&self) -> (Option<&Path>, Option<&Path>) {
+        (self.socket.as_deref(), self.out_socket.as_deref())
+    }
+
     pub(super) fn validate(self, at: Fields<'_>) -> Result<ProviderConfig, ConfigError> {
         at_most(at, "provider.clients", self.clients.len(), limits::CLIENTS_MAX)?;
         at_most(at, "provider.proxies", self.proxies.len(), limits::PROXIES_MAX)?;
@@ -83,19 +112,49 @@ impl Raw {
             return Err(at.wrong("provider.clients.id", format!("{:?} is registered twice", twice.id)));
         }
         let net = |text: &String| at.parse("provider.proxies", text, "a network, as in \"100.64.0.0/16\"");
+        let issuer = Issuer::parse(&self.issuer).map_err(|e| at.wrong("provider.issuer", e))?;
+        let clients = if self.clients.is_empty() { vec![RawClient::gateway(&issuer, at)?] } else { self.clients };
+        let listen = match (self.socket, self.listen) {
+            (Some(_), Some(_)) => return Err(at.wrong("provider.listen", "stands beside provider.socket: one of both is possible".to_owned())),
+            (None, Some(tcp)) => Listen::Tcp(at.parse("provider.listen", &tcp, "an address with a port, as in \"127.0.0.1:15021\"")?),
+            (path, None) => Listen::Socket(socket(at, "provider.socket", path.unwrap_or_else(|| SOCKET.into()))?),
+        };
+        let out_socket = match (self.out_socket, &listen) {
+            (Some(path), _) => Some(path),
+            (None, Listen::Socket(path)) => Some(path.with_file_name(OUT_SOCKET)),
+            (None, Listen::Tcp(_)) => None,
+        };
         Ok(ProviderConfig {
-            listen: at.parse("provider.listen", &self.listen, "an address with a port, as in \"127.0.0.1:15021\"")?,
-            issuer: Issuer::parse(&self.issuer).map_err(|e| at.wrong("provider.issuer", e))?.as_str().to_owned(),
+            listen,
+            out_socket: out_socket.map(|path| socket(at, "provider.out_socket", path)).transpose()?,
+            socket_group: self.socket_group.map(|group| group_id(at, &group)).transpose()?,
+            issuer: issuer.as_str().to_owned(),
             session_idle: time(at, "provider.session_idle", self.session_idle, limits::SESSION_IDLE, limits::SESSION_MIN, limits::SESSION_MAX)?,
             session_life: time(at, "provider.session_life", self.session_life, limits::SESSION_LIFE, limits::SESSION_MIN, limits::SESSION_MAX)?,
             token_ttl: time(at, "provider.token_ttl", self.token_ttl, limits::TOKEN_TTL, limits::TOKEN_TTL_MIN, limits::TOKEN_TTL_MAX)?,
             proxies: self.proxies.iter().map(net).collect::<Result<_, _>>()?,
-            clients: self.clients.into_iter().map(|c| c.validate(at)).collect::<Result<_, _>>()?,
+            clients: clients.into_iter().map(|c| c.validate(at)).collect::<Result<_, _>>()?,
         })
     }
 }
 
 impl RawClient {
+    /// The mesh's own gateway, whose addresses follow from the provider's.
+    fn gateway(issuer: &Issuer, at: Fields<'_>) -> Result<Self, ConfigError> {
+        let portal = issuer.portal().ok_or_else(|| {
+            let problem = format!("none is named, and the gateway's addresses follow only from an issuer https://id.DOMAIN, which {} is not", issuer.as_str());
+            at.wrong("provider.clients", problem)
+        })?;
+        Ok(Self {
+            id: GATEWAY.to_owned(),
+            secret_file: None,
+            redirect_uris: vec![format!("{portal}/.weft/callback")],
+            post_logout_redirect_uris: vec![format!("{portal}/.weft/signed-out")],
+            backchannel_logout_uri: Some(format!("http://{GATEWAY_HOST}/.weft/backchannel-logout")),
+            origins: vec![],
+        })
+    }
+
     fn validate(self, at: Fields<'_>) -> Result<ClientConfig, ConfigError> {
         let inside = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         // The id is part of a file's name.
@@ -137,6 +196,14 @@ impl RawClient {
     }
 }
 
+/// A number, or a name of `/etc/group`.
+fn group_id(at: Fields<'_>, group: &str) -> Result<u32, ConfigError> {
+    let known = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let named = || known.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|l| l[0] == group).and_then(|l| l.get(2)?.parse().ok());
+    let unknown = || at.wrong("provider.socket_group", format!("{group:?} is no group of /etc/group: make it, or give its number"));
+    group.parse().ok().or_else(named).ok_or_else(unknown)
+}
+
 /// Without a fragment, which a redirect could not carry (RFC 6749 section 3.1.2).
 fn is_address(text: &str) -> bool {
     !text.contains('#') && text.is_ascii() && text.parse::<Uri>().is_ok() && origin(text).is_some()
@@ -174,7 +241,8 @@ mod tests {
     #[test]
     fn silence_means_the_defaults_and_every_field_is_read() {
         let silent = read(&format!("issuer = \"https://id.example\"{CLIENT}")).unwrap();
-        assert_eq!((silent.listen.to_string().as_str(), silent.token_ttl.as_secs(), silent.clients[0].secret_file.as_ref()), ("127.0.0.1:15021", 300, None));
+        assert_eq!((silent.listen, silent.token_ttl.as_secs(), silent.clients[0].secret_file.as_ref()), (Listen::Socket(SOCKET.into()), 300, None));
+        assert_eq!((silent.out_socket, silent.socket_group), (Some("/run/weft/provider-out.sock".into()), None));
         assert_eq!((silent.session_idle.as_secs(), silent.session_life.as_secs()), (43_200, 604_800));
         let full = "listen = \"127.0.0.1:0\"\nissuer = \"https://id.example\"\nsession_idle = \"1h\"\nsession_life = \"2h\"\ntoken_ttl = \"60s\"\nproxies = [\"10.0.0.0/8\"]\n\
                     [[clients]]\nid = \"g\"\nsecret_file = \"/s\"\nredirect_uris = [\"https://a/b\"]\npost_logout_redirect_uris = [\"https://a/\"]\n\
@@ -182,6 +250,30 @@ mod tests {
         let full = read(full).unwrap();
         assert_eq!((full.session_idle.as_secs(), full.session_life.as_secs(), full.proxies.len()), (3600, 7200, 1));
         assert_eq!(full.clients[0].backchannel_logout_uri.as_deref(), Some("http://gateway.weft.internal/x"));
+        assert_eq!((full.listen, full.out_socket), (Listen::Tcp("127.0.0.1:0".parse().unwrap()), None));
+        let sockets = read(&format!("issuer = \"https://id.example\"\nsocket = \"/r/p.sock\"\nsocket_group = \"7\"{CLIENT}")).unwrap();
+        assert_eq!((sockets.listen, sockets.socket_group), (Listen::Socket("/r/p.sock".into()), Some(7)));
+        assert_eq!(sockets.out_socket, Some("/r/provider-out.sock".into()));
+        let root = read(&format!("issuer = \"https://id.example\"\nsocket_group = \"root\"\nout_socket = \"/o.sock\"{CLIENT}")).unwrap();
+        assert_eq!((root.socket_group, root.out_socket), (Some(0), Some("/o.sock".into())));
+    }
+
+    #[test]
+    fn without_clients_the_gateway_is_one_and_its_addresses_follow_from_the_issuer() {
+        for (issuer, portal) in
+            [("https://id.apps.corp.example", "https://portal.apps.corp.example"), ("https://id.localhost:8443", "https://portal.localhost:8443")]
+        {
+            let read = read(&format!("issuer = \"{issuer}\"")).unwrap();
+            let [client] = &read.clients[..] else { panic!("{read:?}") };
+            assert_eq!((client.id.as_str(), &client.redirect_uris[..]), ("weft-gateway", &[format!("{portal}/.weft/callback")][..]));
+            assert_eq!(client.post_logout_redirect_uris, [format!("{portal}/.weft/signed-out")]);
+            assert_eq!(client.backchannel_logout_uri.as_deref(), Some("http://gateway.weft.weft.internal/.weft/backchannel-logout"));
+            assert!(client.secret_file.is_none());
+        }
+        for issuer in ["https://login.corp.example", "https://id", "https://idp.corp.example", "http://127.0.0.1:5"] {
+            let error = read(&format!("issuer = \"{issuer}\"")).unwrap_err();
+            assert!(error.contains("field provider.clients: none is named"), "{issuer}: {error}");
+        }
     }
 
     #[test]
@@ -193,6 +285,10 @@ mod tests {
             ("issuer = \"http://id.example\"", "field provider.issuer"),
             (&format!("{issuer}\ncolour = 1"), "unknown field `colour`"),
             (&format!("{issuer}\nlisten = \"x\""), "field provider.listen"),
+            (&format!("{issuer}\nlisten = \"127.0.0.1:0\"\nsocket = \"/p.sock\""), "one of both"),
+            (&format!("{issuer}\nsocket = \"p.sock\""), "field provider.socket: p.sock must be an absolute path"),
+            (&format!("{issuer}\nout_socket = \"/{}\"", "o".repeat(100)), "field provider.out_socket"),
+            (&format!("{issuer}\nsocket_group = \"no-such-group\""), "field provider.socket_group: \"no-such-group\" is no group"),
             (&format!("{issuer}\ntoken_ttl = \"9s\""), "field provider.token_ttl: \"9s\" is not between 10 s and 3600 s"),
             (&format!("{issuer}\nproxies = [\"all\"]"), "field provider.proxies"),
             (&format!("{issuer}{CLIENT}{CLIENT}"), "is registered twice"),

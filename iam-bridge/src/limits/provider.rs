@@ -91,6 +91,9 @@ pub const LOGOUT_PAUSE: Duration = Duration::from_secs(1);
 /// Logout tokens under way at once.
 pub const LOGOUTS_AT_ONCE: usize = 16;
 
+/// Connections of the front that wait for a logout token. At the bound the oldest is closed.
+pub const FRONTS_WAITING_MAX: usize = 16;
+
 /// Connections at once; further ones wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Headers of a request, bytes of its head, and the time that head and body may take to arrive.

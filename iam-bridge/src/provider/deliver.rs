@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{Semaphore, mpsc},
     time::{sleep, timeout},
@@ -18,8 +19,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::Logout;
-use crate::limits::provider as limits;
+use super::{Logout, WayOut};
+use crate::{config::GATEWAY_HOST, limits::provider as limits};
 
 #[derive(Debug, Error)]
 enum DeliverError {
@@ -29,7 +30,7 @@ enum DeliverError {
     Connect(#[from] io::Error),
     #[error(transparent)]
     Http(#[from] hyper::Error),
-    #[error("it does not answer in time")]
+    #[error("it does not answer in time; for the gateway `weft-iam-bridge front` must run")]
     Slow,
     #[error("it answers {0}")]
     Status(StatusCode),
@@ -43,23 +44,23 @@ impl DeliverError {
 }
 
 /// Delivers until told to stop.
-pub(crate) async fn deliver(mut logouts: mpsc::Receiver<Logout>, stop: CancellationToken) {
+pub(crate) async fn deliver(mut logouts: mpsc::Receiver<Logout>, out: Option<WayOut>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(limits::LOGOUTS_AT_ONCE));
     loop {
         let next = async { (slots.clone().acquire_owned().await, logouts.recv().await) };
         let Some((slot, Some(logout))) = stop.run_until_cancelled(next).await else { return };
-        let stop = stop.clone();
+        let (stop, out) = (stop.clone(), out.clone());
         tokio::spawn(async move {
-            stop.run_until_cancelled(insist(&logout)).await;
+            stop.run_until_cancelled(insist(&logout, out.as_ref())).await;
             drop(slot);
         });
     }
 }
 
-async fn insist(logout: &Logout) {
+async fn insist(logout: &Logout, out: Option<&WayOut>) {
     let mut pause = limits::LOGOUT_PAUSE;
     for attempt in 1..=limits::LOGOUT_TRIES {
-        let sent = timeout(limits::LOGOUT_TIMEOUT, post(logout)).await.unwrap_or(Err(DeliverError::Slow));
+        let sent = timeout(limits::LOGOUT_TIMEOUT, post(logout, out)).await.unwrap_or(Err(DeliverError::Slow));
         match sent {
             Ok(()) => return debug!(client = logout.client, "the client knows that a session has ended"),
             Err(error) if !error.may_pass() || attempt == limits::LOGOUT_TRIES => {
@@ -72,15 +73,22 @@ async fn insist(logout: &Logout) {
     }
 }
 
-async fn post(logout: &Logout) -> Result<(), DeliverError> {
+async fn post(logout: &Logout, out: Option<&WayOut>) -> Result<(), DeliverError> {
     let uri: Uri = logout.uri.parse().map_err(|_| DeliverError::Address)?;
     let authority = uri.authority().ok_or(DeliverError::Address)?;
     let host = authority.host().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+    let port = authority.port_u16().unwrap_or(80);
+    match out.filter(|_| host == GATEWAY_HOST && port == 80) {
+        Some(out) => tell(out.take().await, logout, &uri, authority.as_str()).await,
+        None => tell(TcpStream::connect((host, port)).await?, logout, &uri, authority.as_str()).await,
+    }
+}
+
+async fn tell(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, logout: &Logout, uri: &Uri, authority: &str) -> Result<(), DeliverError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let body = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &logout.token).finish();
     let request = Request::post(uri.path_and_query().map_or("/", |p| p.as_str()))
-        .header(header::HOST, authority.as_str())
+        .header(header::HOST, authority)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Full::new(Bytes::from(body)))
         .map_err(|_| DeliverError::Address)?;

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -14,14 +14,14 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use super::{Logout, Provider, Step, respond};
+use super::{Door, Logout, Provider, Step, respond};
 use crate::limits::provider as limits;
 
 /// The provider behind its lock, and the way to its clients.
@@ -71,11 +71,11 @@ impl SharedProvider {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn serve(listener: TcpListener, provider: SharedProvider, proxies: Vec<IpNet>, stop: CancellationToken) {
+pub(crate) async fn serve(door: Door, provider: SharedProvider, proxies: Vec<IpNet>, stop: CancellationToken) {
     let server = Arc::new(Server { provider, proxies, passwords: Arc::new(Semaphore::new(limits::PASSWORDS_AT_ONCE)) });
     let (slots, tasks) = (Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)), TaskTracker::new());
     loop {
-        let next = async { (slots.clone().acquire_owned().await, listener.accept().await) };
+        let next = async { (slots.clone().acquire_owned().await, door.accept().await) };
         match stop.run_until_cancelled(next).await {
             None => break,
             Some((slot, Ok((stream, peer)))) => {
@@ -97,10 +97,10 @@ pub(crate) async fn serve(listener: TcpListener, provider: SharedProvider, proxi
 }
 
 impl Server {
-    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Option<IpAddr>, stop: CancellationToken) {
         let service = service_fn(move |request: Request<Incoming>| {
             let server = self.clone();
-            async move { Ok::<_, Infallible>(server.answer(request, peer.ip()).await.map(Full::new)) }
+            async move { Ok::<_, Infallible>(server.answer(request, peer).await.map(Full::new)) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Bytes> {
+    async fn answer(&self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let body = match timeout(limits::BODY_TIMEOUT, Limited::new(body, limits::FORM_MAX_BYTES).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -160,11 +160,13 @@ fn cut_off(status: StatusCode) -> Response<Bytes> {
     answer
 }
 
-/// The address that a request is rationed by: the peer's own, or what a proxy that the configuration names says it is: the last entry, which is
-/// the proxy's own word, while those before it are anybody's.
-fn true_peer(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
-    let peer = peer.to_canonical();
-    if !proxies.iter().any(|net| net.contains(&peer)) {
+/// The address that a request is rationed by: the peer's own, or what a proxy that the configuration names says it is, or whoever may open the unix
+/// socket: the last entry, which is the proxy's own word, while those before it are anybody's.
+fn true_peer(headers: &HeaderMap, peer: Option<IpAddr>, proxies: &[IpNet]) -> IpAddr {
+    // Who says nothing there shares one ration.
+    let named = peer.map(|p| p.to_canonical());
+    let peer = named.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    if named.is_some() && !proxies.iter().any(|net| net.contains(&peer)) {
         return peer;
     }
     let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|v| v.to_str().ok());
@@ -183,7 +185,7 @@ mod tests {
                 headers.append("x-forwarded-for", value.parse().unwrap());
             }
             let proxies: Vec<IpNet> = proxies.iter().map(|p| p.parse().unwrap()).collect();
-            true_peer(&headers, peer.parse().unwrap(), &proxies).to_string()
+            true_peer(&headers, peer.parse().ok(), &proxies).to_string()
         };
         assert_eq!(said(&["192.0.2.1"], "10.0.0.1", &["10.0.0.0/8"]), "192.0.2.1");
         assert_eq!(said(&["192.0.2.1"], "10.0.0.1", &[]), "10.0.0.1");
@@ -191,5 +193,7 @@ mod tests {
         assert_eq!(said(&["192.0.2.9, 192.0.2.1"], "::ffff:10.0.0.1", &["10.0.0.0/8"]), "192.0.2.1");
         assert_eq!(said(&["192.0.2.9", "192.0.2.1"], "10.0.0.1", &["10.0.0.0/8"]), "192.0.2.1");
         assert_eq!(said(&["someone"], "10.0.0.1", &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(said(&["192.0.2.9, 192.0.2.1"], "a socket", &[]), "192.0.2.1");
+        assert_eq!(said(&[], "a socket", &["0.0.0.0/0"]), "0.0.0.0");
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::Uri;
+use weft_types::builtin;
 
 use super::Client;
 
@@ -68,6 +69,12 @@ impl Issuer {
 
     pub(super) fn endpoint(&self, path: &str) -> String {
         format!("{}{path}", self.url)
+    }
+
+    /// `https://id.apps.example:8443` → `https://portal.apps.example:8443`, where the gateway signs people in.
+    pub(crate) fn portal(&self) -> Option<String> {
+        let domain = self.url.strip_prefix(&format!("https://{}.", builtin::PROVIDER_HOST))?;
+        Some(format!("https://{}.{domain}", builtin::PORTAL_HOST))
     }
 
     /// `https://id.apps.example:8443` → `https://*.apps.example:8443`; none where the host is an address or has no parent.

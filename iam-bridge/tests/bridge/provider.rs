@@ -30,7 +30,8 @@ use weft_api::{
     connect_unix,
 };
 use weft_iam_bridge::{
-    config::{ClientConfig, ProviderConfig},
+    Bound,
+    config::{ClientConfig, Listen, ProviderConfig},
     start,
 };
 
@@ -39,7 +40,7 @@ use crate::support::{DEADLINE, World};
 const ISSUER: &str = "https://id.apps.corp.example";
 const CALLBACK: &str = "https://portal.apps.corp.example/.weft/callback";
 const BYE: &str = "https://portal.apps.corp.example/";
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// The issuer's name leads to a gateway; here, as the gateway does, its address is taken instead.
 type Party = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
@@ -71,7 +72,9 @@ impl Stand {
     async fn start(&mut self) {
         let mut config = self.world.config();
         config.provider = Some(ProviderConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: Listen::Tcp("127.0.0.1:0".parse().unwrap()),
+            out_socket: None,
+            socket_group: None,
             issuer: ISSUER.into(),
             session_idle: Duration::from_secs(3600),
             session_life: Duration::from_secs(7200),
@@ -82,12 +85,13 @@ impl Stand {
                 secret_file: None,
                 redirect_uris: vec![CALLBACK.into()],
                 post_logout_redirect_uris: vec![BYE.into()],
-                backchannel_logout_uri: Some(format!("http://{}/.weft/backchannel", self.backchannel.local_addr().unwrap())),
+                backchannel_logout_uri: Some(format!("http://{}/.weft/backchannel-logout", self.backchannel.local_addr().unwrap())),
                 origins: vec![],
             }],
         });
         let running = start(config).await.unwrap();
-        self.addr = running.provider.unwrap();
+        let Some(Bound::Tcp(addr)) = running.provider else { panic!("{:?}", running.provider) };
+        self.addr = addr;
         self.world.bridge = Some(running);
     }
 
@@ -122,7 +126,7 @@ impl Stand {
                 text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
             }
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
-            assert!(text.starts_with("POST /.weft/backchannel HTTP/1.1\r\n"), "{text}");
+            assert!(text.starts_with("POST /.weft/backchannel-logout HTTP/1.1\r\n"), "{text}");
             text.split_once("logout_token=").unwrap().1.to_owned()
         };
         timeout(DEADLINE, heard).await.expect("the client is told in time")
@@ -150,7 +154,7 @@ fn asks(addr: SocketAddr) -> impl Fn(HttpRequest) -> std::pin::Pin<Box<dyn Futur
 
 /// A browser: cookies, and forms as they stand in a page.
 #[derive(Default)]
-struct Browser {
+pub struct Browser {
     cookies: BTreeMap<String, String>,
 }
 
@@ -188,6 +192,29 @@ fn answer(to: &str) -> BTreeMap<String, String> {
     let (base, query) = to.split_once('?').unwrap();
     assert_eq!(base, CALLBACK);
     form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+/// Through the login form to a code for a client of the gateway's addresses, with what proves that it is the asker's.
+pub async fn code_of(browser: &mut Browser, addr: SocketAddr, client: &str, user: &str) -> (String, PkceCodeVerifier) {
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([("response_type", "code"), ("client_id", client), ("redirect_uri", CALLBACK), ("scope", "openid"), ("state", "s")])
+        .extend_pairs([("code_challenge", challenge.as_str()), ("code_challenge_method", "S256")])
+        .finish();
+    let (status, to) = browser.login(addr, &format!("{ISSUER}/authorize?{query}"), user, PASSWORD).await;
+    assert_eq!(status, 303);
+    (answer(&to.unwrap())["code"].clone(), verifier)
+}
+
+/// What the code is worth.
+pub async fn exchange_at(addr: SocketAddr, client: &str, secret: &str, code: &str, verifier: PkceCodeVerifier) {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK), ("code_verifier", verifier.secret().as_str())])
+        .extend_pairs([("client_id", client), ("client_secret", secret)])
+        .finish();
+    let request = Request::post(format!("{ISSUER}/token")).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let answer = send(addr, request.body(form.into_bytes()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", String::from_utf8_lossy(answer.body()));
 }
 
 struct Asked {

@@ -41,7 +41,7 @@ async fn what_is_held_by_another_is_named() {
     let mut config = world.config();
     config.state_dir = other.path().join("state");
     let socket = refused(config.clone()).await;
-    assert!(socket.contains("another program answers on the admin socket"), "{socket}");
+    assert!(socket.contains("another program answers on the socket"), "{socket}");
     config.admin_socket = other.path().join("b.sock");
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     config.listen = held.local_addr().unwrap();

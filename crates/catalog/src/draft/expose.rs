@@ -52,14 +52,8 @@ pub(crate) fn exposes(
     for entry in list {
         let at = read.document.position(entry.referenced);
         all.extend(expose(read, entry.value, service, &at, ports, ports_incomplete));
-        not_yet(read, &at);
     }
     all
-}
-
-/// The one place that says so.
-fn not_yet(read: &mut Reader<'_, '_>, at: &Position) {
-    read.report.warning(at, "this version has no gateway: nothing is exposed").help("the declaration may stay; it starts to work with a later version");
 }
 
 fn expose(read: &mut Reader<'_, '_>, e: raw::Expose, service: &ServiceRef, at: &Position, ports: &[Port], ports_incomplete: bool) -> Option<Expose> {
