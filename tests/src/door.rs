@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use weft_api::agent::v1 as api;
-use weft_lab::{Agent, AgentOptions, Bridge, BridgeOptions, Gateway, GatewayOptions, Lab, Machine, Node, Pod, Proc, Workload, bin, eventually};
+use weft_lab::{Agent, AgentOptions, Bridge, BridgeOptions, Front, Gateway, GatewayOptions, Lab, Machine, Node, Pod, Proc, Workload, bin, eventually};
 
 use crate::SETTLE;
 
@@ -18,9 +18,6 @@ use crate::SETTLE;
 pub const PORT: u16 = 8443;
 /// Below it are all hosts. No browser knows anything about it by itself.
 pub const DOMAIN: &str = "apps.corp.example";
-/// Where the bridge's provider listens, and where it thinks the gateway's back channel is; both on its own machine.
-const PROVIDER: &str = "127.0.0.1:15021";
-const LOGOUTS: &str = "127.0.0.1:15022";
 const COMMAND: Duration = Duration::from_secs(30);
 
 /// One application: a pod of its name in namespace `shop`, and the program in it.
@@ -50,7 +47,7 @@ pub struct DoorOptions {
 pub struct Door {
     pub gateway: Gateway,
     pub apps: Vec<Proc>,
-    _relays: Vec<Proc>,
+    pub front: Front,
     pub agent: Agent,
     pub bridge: Bridge,
     pub pods: Vec<(String, Pod)>,
@@ -73,7 +70,10 @@ impl Door {
         let iam = lab.machine("iam", &[])?;
         let node = lab.node("a")?;
         let people = lab.machine("people", &[])?;
-        let bridge = Bridge::start(&iam, &BridgeOptions { catalog: catalog.clone(), svid_ttl: "1h".to_owned(), extra: provider() })?;
+        let bridge = Bridge::start(
+            &iam,
+            &BridgeOptions { catalog: catalog.clone(), svid_ttl: "1h".to_owned(), extra: Front::provider(&iam, &format!("https://id.{DOMAIN}:{PORT}")) },
+        )?;
         let names = ["gateway", "front"].into_iter().chain(options.apps.iter().map(|app| app.name));
         let pods: Vec<(String, Pod)> = names.map(|name| Ok((name.to_owned(), node.pod(name)?))).collect::<Result<_>>()?;
         let service = |name: &str| match name {
@@ -85,18 +85,16 @@ impl Door {
         let token = bridge.token(node.name(), &["weft/*", "shop/*"])?;
         let mut agent = Agent::configure(&node, &AgentOptions { bridge: Some(bridge.address()), token, workloads, ..AgentOptions::default() })?;
         agent.run()?;
-        let (gateway, front) = (pod(&pods, "gateway"), pod(&pods, "front"));
         enrolled(&agent, pods.len())?;
-        let relays = relays(&lab, &iam, front, &agent)?;
+        let front = Front::start(pod(&pods, "front"), &bridge)?;
         let apps = options.apps.iter().map(|app| start(pod(&pods, app.name), app)).collect::<Result<_>>()?;
-        let secret = iam.place().dir().join("state/provider-client-weft-gateway.secret");
         let gateway_options = GatewayOptions {
             certificates: vec![(certificates.chain.clone(), certificates.key.clone())],
-            local_provider_secret: Some(secret),
+            local_provider_secret: Some(Front::gateway_secret(&bridge)),
             extra: options.gateway.clone(),
         };
-        let gateway = Gateway::start(gateway, &gateway_options)?;
-        let door = Self { gateway, apps, _relays: relays, agent, bridge, pods, node, people, certificates, catalog, lab };
+        let gateway = Gateway::start(pod(&pods, "gateway"), &gateway_options)?;
+        let door = Self { gateway, apps, front, agent, bridge, pods, node, people, certificates, catalog, lab };
         for (name, password, groups) in &options.users {
             let groups = if groups.is_empty() { vec![] } else { vec!["--groups", groups] };
             door.user(&[&["add", name][..], &groups].concat(), password)?;
@@ -160,44 +158,6 @@ spec: {{ lead: grace@corp.example, contact: "#shop", groups: [ shop-team ] }}
     )
 }
 
-/// The section `[provider]` of the bridge.
-fn provider() -> toml::Table {
-    let text = format!(
-        r#"[provider]
-issuer = "https://id.{DOMAIN}:{PORT}"
-listen = "{PROVIDER}"
-proxies = ["127.0.0.0/8"]
-[[provider.clients]]
-id = "weft-gateway"
-redirect_uris = ["https://portal.{DOMAIN}:{PORT}/.weft/callback"]
-post_logout_redirect_uris = ["https://portal.{DOMAIN}:{PORT}/.weft/signed-out"]
-backchannel_logout_uri = "http://{LOGOUTS}/.weft/backchannel-logout"
-"#
-    );
-    toml::from_str(&text).expect("what is written here")
-}
-
-/// The way between the provider, which is no workload, and the mesh: two unix sockets, and at each end whoever passes on.
-fn relays(lab: &Lab, iam: &Machine, front: &Pod, agent: &Agent) -> Result<Vec<Proc>> {
-    let script = lab.work().join("relay.py");
-    fs::write(&script, include_str!("relay.py"))?;
-    let socket = |name: &str| lab.work().join(name).display().to_string();
-    let gateway = SocketAddr::new(virtual_address(agent, "weft/gateway")?.into(), 80).to_string();
-    let ways = [
-        (iam.place(), socket("provider.sock"), PROVIDER.to_owned()),
-        (front.place(), "0.0.0.0:15013".to_owned(), socket("provider.sock")),
-        (front.place(), socket("logouts.sock"), gateway),
-        (iam.place(), LOGOUTS.to_owned(), socket("logouts.sock")),
-    ];
-    let mut relays = Vec::new();
-    for (number, (place, listen, to)) in ways.iter().enumerate() {
-        let mut relay = place.spawn(&format!("relay-{number}"), &["python3", &script.display().to_string(), listen, to])?;
-        relay.wait_for_log("relaying", COMMAND)?;
-        relays.push(relay);
-    }
-    Ok(relays)
-}
-
 fn enrolled(agent: &Agent, wanted: usize) -> Result<()> {
     eventually(SETTLE, "every workload enrolled", || -> Result<()> {
         let status = call(agent, async |mut c| c.status(api::StatusRequest {}).await)?;
@@ -206,14 +166,6 @@ fn enrolled(agent: &Agent, wanted: usize) -> Result<()> {
         Ok(())
     })
     .with_context(|| format!("the agent said:\n{}", tail(&agent.log())))
-}
-
-fn virtual_address(agent: &Agent, service: &str) -> Result<std::net::Ipv4Addr> {
-    let got = call(agent, async |mut c| c.get_snapshot(api::GetSnapshotRequest {}).await)?;
-    let envelope: weft_api::bridge::v1::Envelope = prost::Message::decode(got.envelope.as_slice())?;
-    let snapshot = weft_snapshot::decode(&envelope.payload)?;
-    let found = snapshot.services.iter().find(|s| s.name.to_string() == service).with_context(|| format!("no service {service}"))?;
-    found.vip.context("no virtual IP")
 }
 
 type Client = api::agent_client::AgentClient<tonic::transport::Channel>;
