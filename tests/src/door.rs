@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use weft_api::agent::v1 as api;
-use weft_lab::{Agent, AgentOptions, Bridge, BridgeOptions, Front, Gateway, GatewayOptions, Lab, Machine, Node, Pod, Proc, Workload, bin, eventually};
+use weft_lab::{Agent, AgentOptions, Bridge, BridgeOptions, Front, Gateway, GatewayOptions, Lab, Machine, Node, Place, Pod, Proc, Workload, bin, eventually};
 
 use crate::SETTLE;
 
@@ -56,6 +56,7 @@ pub struct Door {
     pub people: Machine,
     pub certificates: Certificates,
     pub catalog: PathBuf,
+    hosts: Vec<String>,
     pub lab: Lab,
 }
 
@@ -94,7 +95,8 @@ impl Door {
             extra: options.gateway.clone(),
         };
         let gateway = Gateway::start(pod(&pods, "gateway"), &gateway_options)?;
-        let door = Self { gateway, apps, front, agent, bridge, pods, node, people, certificates, catalog, lab };
+        let hosts = ["portal", "id"].iter().chain(&options.hosts).map(|host| (*host).to_owned()).collect();
+        let door = Self { hosts, gateway, apps, front, agent, bridge, pods, node, people, certificates, catalog, lab };
         for (name, password, groups) in &options.users {
             let groups = if groups.is_empty() { vec![] } else { vec!["--groups", groups] };
             door.user(&[&["add", name][..], &groups].concat(), password)?;
@@ -105,6 +107,14 @@ impl Door {
     /// Where people reach the gateway.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((self.gateway.v4(), PORT))
+    }
+
+    /// Where people are, with the names of all hosts.
+    pub fn outside(&self) -> Result<Place> {
+        let hosts = self.people.place().dir().join("hosts");
+        let names: String = self.hosts.iter().map(|host| format!(" {host}.{DOMAIN}")).collect();
+        fs::write(&hosts, format!("127.0.0.1 localhost\n{}{names}\n", self.gateway.v4()))?;
+        Ok(self.people.place().in_cgroup(self.people.place().cgroup())?.with_hosts(&hosts))
     }
 
     pub fn pod(&self, name: &str) -> &Pod {
