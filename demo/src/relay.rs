@@ -3,9 +3,10 @@
 //! leads to a visitor's machine outside of the mesh, who goes to the gateway as everybody does.
 
 use std::{
+    fs::File,
     io,
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -69,6 +70,8 @@ pub fn pipe(address: SocketAddr) -> Result<()> {
         let _ = io::copy(&mut io::stdin().lock(), &mut up);
         let _ = up.shutdown(Shutdown::Write);
     });
-    io::copy(&mut &stream, &mut io::stdout().lock())?;
+    // Not the buffered one: what comes is not lines, and whoever reads waits for it.
+    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    io::copy(&mut &stream, &mut out)?;
     Ok(())
 }

@@ -35,7 +35,7 @@ The shop has a window of its own on this machine: http://{WINDOW}. In a second t
   4  ./weft can shop/stock shop/orders-db; ./weft can shop/orders shop/orders-db
      the same decision without a packet: deny with its nearest miss, allow with its rule
 
-  5  ./weft get routes; ./weft can user:alice --groups sales https://orders.localhost:{port}/
+  5  ./weft get routes; ./weft can user:alice@sales https://orders.localhost:{port}/
      what is open to whom. Sign in as bob, open https://orders.localhost:{port}/: the page says what is missing, whom to ask, and a ./weft why to try
 
   6  ./weft user groups bob --add sales

@@ -82,7 +82,10 @@ async fn follow_once(socket: &PathBuf, worlds: &watch::Sender<Option<Arc<World>>
         Err(error) => return error,
     };
     let mut stream = match client.follow(FollowRequest {}).await {
-        Ok(response) => response.into_inner(),
+        Ok(response) => {
+            standing.set(None);
+            response.into_inner()
+        }
         Err(status) => return status.message().to_owned(),
     };
     loop {
@@ -114,34 +117,37 @@ fn put_in_force(worlds: &watch::Sender<Option<Arc<World>>>, world: Option<World>
     worlds.send_replace(world.map(Arc::new));
 }
 
-/// Brings what is told of requests to the agent. What comes while it is away is kept as far as there is room.
+/// Brings what is told of requests to the agent. What comes while it is away is kept as far as there is room. When it is time to stop, what has come is
+/// still brought.
 pub async fn report(socket: PathBuf, mut flows: mpsc::Receiver<Flow>, stop: CancellationToken) {
     let mut pause = limits::AGENT_PAUSE_MIN;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            open = report_once(&socket, &mut flows, &mut pause) => if !open { return },
-        }
+    while !report_once(&socket, &mut flows, &mut pause, &stop).await && !stop.is_cancelled() {
         wait(&mut pause, &stop).await;
     }
 }
 
-/// False: nobody is left who would tell anything.
-async fn report_once(socket: &PathBuf, flows: &mut mpsc::Receiver<Flow>, pause: &mut Duration) -> bool {
-    let Ok(mut client) = client(socket).await else { return true };
+/// True: all is told, and nothing more will come.
+async fn report_once(socket: &PathBuf, flows: &mut mpsc::Receiver<Flow>, pause: &mut Duration, stop: &CancellationToken) -> bool {
+    let Ok(mut client) = client(socket).await else { return false };
     let (send, receive) = mpsc::channel(1);
     let mut call = tokio::spawn(async move { client.report(ReceiverStream::new(receive)).await.map(drop) });
     loop {
         let mut batch = Vec::new();
         let came = tokio::select! {
             came = flows.recv_many(&mut batch, limits::FLOWS_PER_REPORT) => came,
-            _ = &mut call => return true,
+            _ = &mut call => return false,
+            () = stop.cancelled(), if !flows.is_closed() => {
+                flows.close();
+                continue;
+            }
         };
         if came == 0 {
-            return false;
+            drop(send);
+            // The answer says that all has arrived.
+            return call.await.is_ok();
         }
         if send.send(ReportRequest { flows: batch }).await.is_err() {
-            return true;
+            return false;
         }
         *pause = limits::AGENT_PAUSE_MIN;
     }

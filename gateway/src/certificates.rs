@@ -4,13 +4,14 @@
 
 use std::{
     collections::HashMap,
-    fs::Metadata,
+    fs,
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -44,7 +45,11 @@ pub enum CertificateError {
 pub struct Certificates {
     files: Vec<CertificateFiles>,
     set: RwLock<Arc<Set>>,
+    failed: Counter,
 }
+
+/// A file as it was looked at: inode, time of change, size.
+type Mark = Option<(u64, i64, i64, u64)>;
 
 struct Set {
     by_name: HashMap<String, Arc<CertifiedKey>>,
@@ -52,12 +57,19 @@ struct Set {
     first: Arc<CertifiedKey>,
     /// The earliest end, in Unix seconds.
     not_after: i64,
+    /// What the files looked like before they were read.
+    marks: Vec<Mark>,
 }
 
 impl Certificates {
     pub fn load(files: Vec<CertificateFiles>) -> Result<Arc<Self>, CertificateError> {
         let set = RwLock::new(Arc::new(Set::load(&files)?));
-        Ok(Arc::new(Self { files, set }))
+        Ok(Arc::new(Self { files, set, failed: Counter::default() }))
+    }
+
+    /// Reloads that changed nothing, because the files could not be used.
+    pub fn failed(&self) -> &Counter {
+        &self.failed
     }
 
     /// Unix seconds at which the first of them ends.
@@ -67,14 +79,14 @@ impl Certificates {
 
     /// Looks at the files until told to stop, and at once when `nudge` says so.
     pub async fn watch(self: Arc<Self>, mut nudge: tokio::sync::mpsc::Receiver<()>, stop: CancellationToken) {
-        let mut seen = self.look();
+        let mut seen = self.set().marks.clone();
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = nudge.recv() => true,
                 () = sleep(limits::CERTIFICATE_LOOK) => false,
             };
-            let now = self.look();
+            let now = look(&self.files);
             if now != seen || asked {
                 seen = now;
                 self.reload();
@@ -88,13 +100,11 @@ impl Certificates {
                 tracing::info!(names = set.by_name.len(), not_after = set.not_after, "certificates loaded");
                 *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
             }
-            Err(error) => tracing::error!(%error, "certificates cannot be loaded; the former ones stay"),
+            Err(error) => {
+                self.failed.inc();
+                tracing::error!(%error, "certificates cannot be loaded; the former ones stay");
+            }
         }
-    }
-
-    fn look(&self) -> Vec<Option<(u64, i64, i64, u64)>> {
-        let mark = |path: &Path| std::fs::metadata(path).ok().map(|m: Metadata| (m.ino(), m.mtime(), m.mtime_nsec(), m.len()));
-        self.files.iter().flat_map(|pair| [mark(&pair.chain), mark(&pair.key)]).collect()
     }
 
     fn set(&self) -> Arc<Set> {
@@ -104,6 +114,7 @@ impl Certificates {
 
 impl Set {
     fn load(files: &[CertificateFiles]) -> Result<Self, CertificateError> {
+        let marks = look(files);
         let mut by_name = HashMap::new();
         let (mut first, mut not_after) = (None, i64::MAX);
         for pair in files {
@@ -116,7 +127,7 @@ impl Set {
             first.get_or_insert(certified);
         }
         let first = first.ok_or_else(|| CertificateError::Empty { path: PathBuf::from("certificates") })?;
-        Ok(Self { by_name, first, not_after })
+        Ok(Self { by_name, first, not_after, marks })
     }
 
     /// The exact name before the wildcard one label above it (RFC 9525 section 6.3).
@@ -146,7 +157,8 @@ impl std::fmt::Debug for Certificates {
 /// TLS 1.2 and 1.3 as rustls has them by default, tickets for resumption, HTTP/2 before HTTP/1.1.
 pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(certificates);
+    let mut config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(certificates);
     config.alpn_protocols = Wire::ALPN.map(<[u8]>::to_vec).to_vec();
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     // One ticket is enough: browsers open few connections, and each ticket costs.
@@ -154,14 +166,19 @@ pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig
     Ok(Arc::new(config))
 }
 
+fn look(files: &[CertificateFiles]) -> Vec<Mark> {
+    let mark = |path: &Path| fs::metadata(path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len()));
+    files.iter().flat_map(|pair| [mark(&pair.chain), mark(&pair.key)]).collect()
+}
+
 fn load(pair: &CertificateFiles) -> Result<(CertifiedKey, Vec<String>, i64), CertificateError> {
     let read = |path: &Path| {
         let fail = |why: String| CertificateError::Read { path: path.to_owned(), why };
-        let length = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+        let length = fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
         if length > limits::CERTIFICATE_FILE_MAX_BYTES {
             return Err(fail(format!("it is larger than {} bytes", limits::CERTIFICATE_FILE_MAX_BYTES)));
         }
-        std::fs::read(path).map_err(|e| fail(e.to_string()))
+        fs::read(path).map_err(|e| fail(e.to_string()))
     };
     let (chain, key) = (read(&pair.chain)?, zeroize::Zeroizing::new(read(&pair.key)?));
     let certificate = |why: String| CertificateError::Certificate { chain: pair.chain.clone(), why };
@@ -230,7 +247,7 @@ mod tests {
         std::fs::copy(&two.key, &one.key).unwrap();
         certificates.reload();
         assert!(Arc::ptr_eq(&before, &certificates.set()));
-        let error = Set::load(&[one.clone()]).err().unwrap().to_string();
+        let error = Set::load(std::slice::from_ref(&one)).err().unwrap().to_string();
         assert!(error.contains("one.key is not the key of"), "{error}");
         std::fs::copy(&two.chain, &one.chain).unwrap();
         certificates.reload();

@@ -120,9 +120,8 @@ impl Raw {
         if self.certificates.is_empty() {
             return Err(at.wrong("certificates", "no certificate is named: add [[certificates]] with chain and key, two PEM files".to_owned()));
         }
-        let pair = |c: RawCertificate| {
-            Ok(CertificateFiles { chain: at.absolute("certificates.chain", c.chain)?, key: at.absolute("certificates.key", c.key)? })
-        };
+        let pair =
+            |c: RawCertificate| Ok(CertificateFiles { chain: at.absolute("certificates.chain", c.chain)?, key: at.absolute("certificates.key", c.key)? });
         let secret = self.local_provider_secret_file.map(|p| at.absolute("local_provider_secret_file", p)).transpose()?;
         let proxies = self.trusted_proxies.iter().map(|p| network(at, p)).collect::<Result<_, _>>()?;
         let drain = self.drain_seconds.unwrap_or(limits::DRAIN_SECONDS);

@@ -4,13 +4,12 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject as _};
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use weft_snapshot::IdentityProvider;
 use zeroize::Zeroizing;
@@ -20,7 +19,7 @@ use crate::{
     config::Config,
     limits,
     sso::{Caller, ClaimMap, ClaimPath, Clock, HttpClient, Parts, ProviderConfig, Render, Secret, Sso, SsoConfig},
-    world::{World, Worlds},
+    world::{World, Worlds, issuer},
 };
 
 /// The gateway's client id at the local identity provider.
@@ -41,18 +40,22 @@ pub struct Identities {
     http: HttpClient,
     render: Render,
     clock: Clock,
-    current: RwLock<Option<Arc<Identity>>>,
+    current: watch::Sender<Option<Arc<Identity>>>,
 }
 
 impl Identities {
-    pub fn new(config: Config, worlds: Worlds, render: Render) -> Result<Arc<Self>> {
+    pub fn new(config: Config, worlds: Worlds, render: Render, clock: Clock) -> Result<Arc<Self>> {
         let http = calls(client_tls(&config.provider_roots)?, worlds.clone());
-        let clock: Clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
-        Ok(Arc::new(Self { config, worlds, http, render, clock, current: RwLock::default() }))
+        Ok(Arc::new(Self { config, worlds, http, render, clock, current: watch::Sender::default() }))
     }
 
     pub fn current(&self) -> Option<Arc<Identity>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.borrow().clone()
+    }
+
+    /// The sign-on, and each that takes its place.
+    pub fn follow(&self) -> watch::Receiver<Option<Arc<Identity>>> {
+        self.current.subscribe()
     }
 
     pub fn now(&self) -> u64 {
@@ -68,7 +71,12 @@ impl Identities {
                 Ok(provider) => providers.push(provider),
                 Err(error) => {
                     whole = false;
-                    tracing::error!(provider = provider.name, declared_at = provider.declared_at, error = format!("{error:#}"), "an identity provider cannot be used");
+                    tracing::error!(
+                        provider = provider.name,
+                        declared_at = provider.declared_at,
+                        error = format!("{error:#}"),
+                        "an identity provider cannot be used"
+                    );
                 }
             }
         }
@@ -116,13 +124,8 @@ impl Identities {
         if let Some(identity) = self.current().filter(|identity| identity.host == host && identity.port == port) {
             return identity.sso.reconfigure(&providers).context("the former identity providers stay");
         }
-        let config = SsoConfig {
-            auth_host: host.to_owned(),
-            public_port: port,
-            lifetimes: self.config.lifetimes,
-            providers,
-            state_dir: self.config.state_dir.clone(),
-        };
+        let config =
+            SsoConfig { auth_host: host.to_owned(), public_port: port, lifetimes: self.config.lifetimes, providers, state_dir: self.config.state_dir.clone() };
         let worlds = self.worlds.clone();
         let parts = Parts {
             http: Arc::clone(&self.http),
@@ -133,8 +136,7 @@ impl Identities {
         };
         let sso = Sso::open(&config, parts)?;
         let assertions = Assertions::open(&self.config.state_dir.join("assertion-keys.json"), world.origin(host), self.now())?;
-        let identity = Identity { sso, assertions, host: host.to_owned(), port };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(identity));
+        self.current.send_replace(Some(Arc::new(Identity { sso, assertions, host: host.to_owned(), port })));
         Ok(())
     }
 
@@ -147,10 +149,9 @@ impl Identities {
             groups: provider.claims.groups.iter().map(path).collect(),
         };
         let (issuer, client_id, secret) = if provider.builtin {
-            let host = world.gateway().provider_host()?;
             let file = self.config.local_provider_secret_file.as_ref();
             let file = file.context("the local provider needs local_provider_secret_file in the gateway's configuration")?;
-            (world.gateway().origin(&host), LOCAL_CLIENT.to_owned(), Some(read_secret(file)?))
+            (issuer(world.gateway(), provider), LOCAL_CLIENT.to_owned(), Some(read_secret(file)?))
         } else {
             let file = Some(&provider.client_secret_file).filter(|file| !file.is_empty());
             (provider.issuer.clone(), provider.client_id.clone(), file.map(|file| read_secret(Path::new(file))).transpose()?)
@@ -173,8 +174,10 @@ fn read_secret(path: &Path) -> Result<Secret> {
     let length = fs::metadata(path).with_context(|| format!("cannot read the client secret {}", path.display()))?.len();
     anyhow::ensure!(length <= limits::CLAIM_MAX_BYTES as u64, "{} is too long to be a client secret", path.display());
     let text = Zeroizing::new(fs::read_to_string(path).with_context(|| format!("cannot read the client secret {}", path.display()))?);
-    let text = text.trim();
-    anyhow::ensure!(!text.is_empty() && !text.contains(char::is_whitespace), "{} holds no client secret", path.display());
+    let text = text.trim_end_matches(['\r', '\n']);
+    // RFC 6749 appendix A.2: spaces too.
+    let visible = |byte: u8| (0x20..=0x7e).contains(&byte);
+    anyhow::ensure!(!text.trim().is_empty() && text.bytes().all(visible), "{} holds no client secret", path.display());
     Ok(Secret::new(text.to_owned()))
 }
 
@@ -192,8 +195,7 @@ fn calls(tls: Arc<ClientConfig>, worlds: Worlds) -> HttpClient {
 fn direct(world: &World) -> HashMap<String, std::net::SocketAddr> {
     let gateway = world.gateway();
     let entry = |provider: &IdentityProvider| {
-        let issuer = if provider.builtin { gateway.origin(&gateway.provider_host().ok()?) } else { provider.issuer.clone() };
-        let issuer = url::Url::parse(&issuer).ok()?;
+        let issuer = url::Url::parse(&issuer(gateway, provider)).ok()?;
         Some((format!("{}:{}", issuer.host_str()?, issuer.port_or_known_default()?), world.provider_address(provider)?))
     };
     gateway.providers.iter().filter_map(entry).collect()

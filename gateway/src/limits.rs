@@ -116,6 +116,12 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const HANDSHAKES_MAX: usize = 512;
 /// For a TLS handshake. Beyond it the connection is closed.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// After a connection could not be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A port that the policy names and that could not be had is tried again after this.
+pub const PORT_RETRY: Duration = Duration::from_secs(1);
+/// For what is still to be told when the gateway ends: the last flows to the agent, the last lines to the access log.
+pub const FAREWELL_WAIT: Duration = Duration::from_secs(2);
 /// Connections that wait to be accepted.
 pub const BACKLOG: u32 = 4096;
 /// Connections to the port that only redirects, and to the back channel.
@@ -133,8 +139,14 @@ pub const FLOWS_PER_SECOND: u32 = 200;
 pub const BACKEND_PENALTY: Duration = Duration::from_secs(5);
 /// A response of at least this size, or of none that is known, ends when what let it in is gone.
 pub const LIVE_MIN_BYTES: u64 = 64 << 10;
+/// Persons of whom something is open are taken anew from their provider this often, as far as that is due: whoever only listens sends no request.
+pub const LIVE_RENEWAL: Duration = Duration::from_secs(5);
+/// Of them at the same time. The others wait for their turn.
+pub const LIVE_RENEWALS_MAX: usize = 64;
 /// How long it is remembered that a session has ended or changed, for requests that were judged before and are registered after.
 pub const ENDS_REMEMBERED: Duration = Duration::from_secs(60);
+/// Lines of the access log that are written at once.
+pub const LOG_LINES_PER_WRITE: usize = 256;
 /// Lines of the access log that wait to be written. Beyond it they are dropped and counted: a full disk stops no request.
 pub const LOG_QUEUED_MAX: usize = 16_384;
 /// Bytes of the path, and of the client's name for itself, in a line of the access log.
@@ -143,3 +155,7 @@ pub const LOGGED_MAX_BYTES: usize = 1024;
 pub const SWEEP: Duration = Duration::from_secs(60);
 /// An identity provider whose secret cannot be read is tried again after this.
 pub const PROVIDER_RETRY: Duration = Duration::from_secs(5);
+/// An application that is asked whether it answers has so long.
+pub const REACH_WAIT: Duration = Duration::from_secs(3);
+/// How long what was seen of it is believed.
+pub const REACH_KEPT: Duration = Duration::from_secs(10);

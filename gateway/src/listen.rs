@@ -2,70 +2,206 @@
 //! former one is closed.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use anyhow::{Context as _, Result};
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use weft_http::{Server, Wire};
+use weft_types::builtin;
 
 use crate::{
     door::{BackChannel, Door, Gate, Redirect},
     limits,
+    world::{World, Worlds},
 };
 
-/// What every public connection needs.
-#[derive(Clone)]
-pub struct Public {
-    pub gate: Arc<Gate>,
-    pub server: Server,
-    pub tls: Arc<ServerConfig>,
-    /// Connections that are open.
-    pub slots: Arc<Semaphore>,
-    pub handshakes: Arc<Semaphore>,
+/// Who answers on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Role {
+    Public,
+    BackChannel,
+    Redirect,
 }
 
-/// Binds a listener; where the address is `::` it takes IPv4 too.
-pub fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+impl Role {
+    /// What names its port.
+    fn named(self) -> &'static str {
+        match self {
+            Self::Public => "the Mesh's listenPort",
+            Self::BackChannel => "the back channel",
+            Self::Redirect => "the Mesh's redirectPort",
+        }
+    }
+}
+
+/// All listeners, as the policy names their ports.
+pub struct Listeners {
+    entrance: Arc<Entrance>,
+    address: IpAddr,
+    stop: CancellationToken,
+    open: HashMap<Role, Open>,
+}
+
+struct Open {
+    address: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// A connection's place among those that may be open. What was a request and is a WebSocket keeps it.
+pub struct Place {
+    _slot: OwnedSemaphorePermit,
+    /// Where it is counted.
+    open: Option<Gauge>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            open.dec();
+        }
+    }
+}
+
+/// What a connection needs.
+struct Entrance {
+    gate: Arc<Gate>,
+    server: Server,
+    tls: Arc<ServerConfig>,
+    /// Public connections that are open.
+    slots: Arc<Semaphore>,
+    plain_slots: Arc<Semaphore>,
+    handshakes: Semaphore,
+}
+
+impl Listeners {
+    /// Opens every listener that this revision names.
+    pub fn open(gate: Arc<Gate>, server: Server, tls: Arc<ServerConfig>, address: IpAddr, world: &World, stop: CancellationToken) -> Result<Self> {
+        let entrance = Entrance {
+            gate,
+            server,
+            tls,
+            slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
+            plain_slots: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
+            handshakes: Semaphore::new(limits::HANDSHAKES_MAX),
+        };
+        let mut listeners = Self { entrance: Arc::new(entrance), address, stop, open: HashMap::new() };
+        for (role, port) in wanted(world) {
+            let fail = || format!("cannot listen on {address} port {} ({}): another program may hold it", port.unwrap_or_default(), role.named());
+            listeners.settle(role, port).with_context(fail)?;
+        }
+        Ok(listeners)
+    }
+
+    pub fn public(&self) -> SocketAddr {
+        self.open.get(&Role::Public).map_or(SocketAddr::new(self.address, 0), |open| open.address)
+    }
+
+    /// Follows the ports that the policy names, until told to stop. A port that cannot be had is tried again; the former one stays meanwhile.
+    pub async fn keep(mut self, mut worlds: Worlds) {
+        let mut whole = true;
+        loop {
+            let again = async { if whole { std::future::pending().await } else { sleep(limits::PORT_RETRY).await } };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = worlds.changed() => if changed.is_err() { return },
+                () = again => {}
+            }
+            let Some(world) = worlds.borrow_and_update().clone() else { continue };
+            whole = true;
+            for (role, port) in wanted(&world) {
+                if let Err(error) = self.settle(role, port) {
+                    whole = false;
+                    tracing::error!(?role, port, %error, "cannot listen on the port that the policy names; the former one stays");
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, role: Role, port: Option<u16>) -> io::Result<()> {
+        let former = self.open.get(&role).map(|open| open.address.port());
+        if former == port {
+            return Ok(());
+        }
+        let next = port.map(|port| bind(self.address, port)).transpose()?;
+        if let Some(open) = self.open.remove(&role) {
+            open.stop.cancel();
+        }
+        if let Some(listener) = next {
+            let (address, stop) = (listener.local_addr()?, self.stop.child_token());
+            tracing::info!(?role, %address, "listening");
+            tokio::spawn(Arc::clone(&self.entrance).accept(role, listener, stop.clone()));
+            self.open.insert(role, Open { address, stop });
+        }
+        Ok(())
+    }
+}
+
+/// The ports of a revision. `None`: no such listener.
+fn wanted(world: &World) -> [(Role, Option<u16>); 3] {
+    let gateway = world.gateway();
+    [(Role::Public, Some(gateway.listen_port)), (Role::Redirect, gateway.redirect_port), (Role::BackChannel, Some(builtin::BACKCHANNEL_TARGET_PORT))]
+}
+
+/// Where the address is `::` it takes IPv4 too.
+fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::new(address, port))?;
     socket.listen(limits::BACKLOG)
 }
 
-impl Public {
+impl Entrance {
     /// Takes connections until told to stop.
-    pub async fn accept(self, listener: TcpListener, stop: CancellationToken) {
+    async fn accept(self: Arc<Self>, role: Role, listener: TcpListener, stop: CancellationToken) {
+        let slots = if role == Role::Public { &self.slots } else { &self.plain_slots };
         loop {
-            let next = async { (Arc::clone(&self.slots).acquire_owned().await, listener.accept().await) };
-            let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { return };
+            let next = async { (Arc::clone(slots).acquire_owned().await, listener.accept().await) };
+            let Some((Ok(slot), accepted)) = stop.run_until_cancelled(next).await else { return };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    cannot_accept(&error).await;
+                    // Out of descriptors, most likely: trying at once would only burn the processor.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(limits::ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let this = self.clone();
-            tokio::spawn(async move {
-                this.gate.metrics.connections.inc();
-                this.serve(stream, peer).await;
-                this.gate.metrics.connections.dec();
-                drop(slot);
-            });
+            let place = Arc::new(Place { _slot: slot, open: (role == Role::Public).then(|| self.gate.metrics.connections.clone()) });
+            if let Some(open) = &place.open {
+                open.inc();
+            }
+            let this = Arc::clone(&self);
+            tokio::spawn(async move { this.serve(role, stream, peer, place).await });
         }
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(&self, role: Role, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) {
+        // It only makes small answers slower.
         let _ = stream.set_nodelay(true);
+        let gate = Arc::clone(&self.gate);
+        let ended = match role {
+            Role::Public => self.serve_tls(stream, peer, place).await,
+            Role::BackChannel => self.server.serve(stream, Wire::Http1, BackChannel { gate }).await,
+            Role::Redirect => self.server.serve(stream, Wire::Http1, Redirect { gate }).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(?role, %peer, %error, "a connection did not end in order");
+        }
+    }
+
+    async fn serve_tls(&self, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) -> Result<(), weft_http::Error> {
         let handshake = async {
             let _turn = self.handshakes.acquire().await;
             TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await
@@ -76,48 +212,10 @@ impl Public {
                 self.gate.metrics.handshakes_failed.inc();
                 let why = failed.map_or_else(|_| "it took too long".to_owned(), |result| result.err().map(|e| e.to_string()).unwrap_or_default());
                 tracing::debug!(%peer, why, "a TLS handshake failed");
-                return;
+                return Ok(());
             }
         };
-        let Some(wire) = Wire::from_alpn(stream.get_ref().1.alpn_protocol()) else { return };
-        let door = Door { gate: Arc::clone(&self.gate), peer };
-        if let Err(error) = self.server.serve(stream, wire, door).await {
-            tracing::debug!(%peer, %error, "a connection did not end in order");
-        }
+        let Some(wire) = Wire::from_alpn(stream.get_ref().1.alpn_protocol()) else { return Ok(()) };
+        self.server.serve(stream, wire, Door { gate: Arc::clone(&self.gate), peer, place }).await
     }
-}
-
-/// Plain HTTP/1.1, few at a time: the redirect and the back channel.
-pub async fn accept_plain(listener: TcpListener, server: Server, handler: Plain, stop: CancellationToken) {
-    let (slots, tasks) = (Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)), TaskTracker::new());
-    loop {
-        let next = async { (Arc::clone(&slots).acquire_owned().await, listener.accept().await) };
-        let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { return };
-        match accepted {
-            Ok((stream, _)) => {
-                let (server, handler) = (server.clone(), handler.clone());
-                tasks.spawn(async move {
-                    let ended = match handler {
-                        Plain::Redirect(redirect) => server.serve(stream, Wire::Http1, redirect).await,
-                        Plain::BackChannel(channel) => server.serve(stream, Wire::Http1, channel).await,
-                    };
-                    drop((ended, slot));
-                });
-            }
-            Err(error) => cannot_accept(&error).await,
-        }
-    }
-}
-
-/// Who answers on a plain listener.
-#[derive(Clone)]
-pub enum Plain {
-    Redirect(Redirect),
-    BackChannel(BackChannel),
-}
-
-/// Out of descriptors, most likely: trying at once would only burn the processor.
-async fn cannot_accept(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a connection");
-    sleep(std::time::Duration::from_millis(50)).await;
 }

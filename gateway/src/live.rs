@@ -16,7 +16,7 @@ use weft_types::{Revision, ServiceId};
 use crate::{
     limits,
     sso::{Person, SessionId},
-    world::World,
+    world::{World, Worlds},
 };
 
 /// What is known of one exchange.
@@ -33,8 +33,8 @@ pub struct Held {
     pub revision: Revision,
 }
 
-#[derive(Default)]
 pub struct Live {
+    worlds: Worlds,
     inner: Mutex<Inner>,
 }
 
@@ -45,7 +45,8 @@ struct Inner {
     by_session: HashMap<SessionId, Vec<u64>>,
     /// What became of sessions lately; `None`: it has ended.
     recent: HashMap<SessionId, (Instant, Option<Person>)>,
-    world: Option<Arc<World>>,
+    /// When those were last forgotten that are recent no more.
+    swept: Option<Instant>,
 }
 
 /// One exchange, registered until this is dropped.
@@ -57,22 +58,23 @@ pub struct Lease {
 }
 
 impl Live {
+    pub fn new(worlds: Worlds) -> Arc<Self> {
+        Arc::new(Self { worlds, inner: Mutex::default() })
+    }
+
     /// Registers an exchange; its token may be cancelled at once.
     pub fn hold(self: &Arc<Self>, mut held: Held) -> Lease {
         let ended = CancellationToken::new();
         let mut inner = self.lock();
-        let mut over = false;
-        if let Some((_, became)) = held.session.and_then(|session| inner.recent.get(&session)) {
-            match became {
-                None => over = true,
-                Some(person) => {
-                    held.person = Some(person.clone());
-                    over = inner.world.as_ref().is_some_and(|world| !may(world, &held));
-                }
-            }
+        // Under the lock: a revision that comes now finds this exchange registered.
+        let world = self.worlds.borrow().clone();
+        let became = held.session.and_then(|session| inner.recent.get(&session)).map(|(_, became)| became.clone());
+        let is_over = became.as_ref().is_some_and(Option::is_none);
+        let is_other = became.is_some() || world.as_ref().is_none_or(|world| world.revision() != held.revision);
+        if let Some(person) = became {
+            held.person = person;
         }
-        over = over || inner.world.as_ref().is_some_and(|world| world.revision() != held.revision && !may(world, &held));
-        if over {
+        if is_over || is_other && !may(world.as_deref(), &held) {
             ended.cancel();
         }
         inner.next += 1;
@@ -89,27 +91,25 @@ impl Live {
         self.lock().held.len()
     }
 
-    /// Another revision is in force: what it would not let in ends. `None`: nothing is exposed any more.
-    pub fn revised(&self, world: Option<&Arc<World>>) -> usize {
-        let mut inner = self.lock();
-        inner.world = world.cloned();
-        let over = inner.held.values().filter(|(held, _)| world.is_none_or(|world| !may(world, held)));
-        over.filter(|(_, token)| !token.is_cancelled()).map(|(_, token)| token.cancel()).count()
+    /// Another revision is in force: what it would not let in ends.
+    pub fn revised(&self) -> usize {
+        let inner = self.lock();
+        let world = self.worlds.borrow().clone();
+        let over = inner.held.values().filter(|(held, token)| !token.is_cancelled() && !may(world.as_deref(), held));
+        over.map(|(_, token)| token.cancel()).count()
     }
 
-    /// A session has ended (`None`), or its person is another than before.
-    pub fn session_is(&self, session: SessionId, person: Option<Person>) -> usize {
+    /// A session has ended (`None`), or its person may be another than before.
+    pub fn session_is(&self, session: SessionId, person: Option<&Person>) -> usize {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let now = Instant::now();
-        inner.recent.retain(|_, (at, _)| now.duration_since(*at) < limits::ENDS_REMEMBERED);
-        inner.recent.insert(session, (now, person.clone()));
+        let world = self.worlds.borrow().clone();
+        inner.remember(session, person);
         let mut ended = 0;
         for number in inner.by_session.get(&session).into_iter().flatten() {
             let Some((held, token)) = inner.held.get_mut(number) else { continue };
-            held.person.clone_from(&person);
-            let stays = person.is_some() && inner.world.as_ref().is_none_or(|world| may(world, held));
-            if !stays && !token.is_cancelled() {
+            held.person = person.cloned();
+            if !token.is_cancelled() && (person.is_none() || !may(world.as_deref(), held)) {
                 token.cancel();
                 ended += 1;
             }
@@ -127,9 +127,14 @@ impl Live {
     }
 }
 
-impl Lease {
-    pub fn number(&self) -> u64 {
-        self.number
+impl Inner {
+    fn remember(&mut self, session: SessionId, person: Option<&Person>) {
+        let now = Instant::now();
+        if self.swept.is_none_or(|at| now.duration_since(at) >= limits::ENDS_REMEMBERED) {
+            self.recent.retain(|_, (at, _)| now.duration_since(*at) < limits::ENDS_REMEMBERED);
+            self.swept = Some(now);
+        }
+        self.recent.insert(session, (now, person.cloned()));
     }
 }
 
@@ -149,9 +154,9 @@ impl Drop for Lease {
     }
 }
 
-/// Whether this revision would let it in, to the same service.
-fn may(world: &World, held: &Held) -> bool {
+/// Whether this revision would let it in, to the same service. Without one nothing is exposed.
+fn may(world: Option<&World>, held: &Held) -> bool {
     let who = held.person.as_ref().map_or(Who::Anonymous, |person| Who::Person { name: &person.user, groups: &person.groups });
-    let index = world.index();
+    let Some(index) = world.map(World::index) else { return false };
     index.route(&held.host, &held.path).is_some_and(|route| route.service == held.service && index.admit(route, who, &held.method).is_allowed())
 }

@@ -77,7 +77,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn registry(&self) -> Registry {
+    /// `reloads_failed`: of certificates.
+    pub fn registry(&self, reloads_failed: &Counter) -> Registry {
         let mut r = Registry::with_prefix("weft_gateway");
         r.register("requests", "Requests answered, by service, method and class of status", self.requests.clone());
         r.register_with_unit("request", "From the head of a request to the head of its answer", Unit::Seconds, self.seconds.clone());
@@ -93,6 +94,8 @@ impl Metrics {
         r.register("access_log_lost", "Lines that the access log has lost", self.log_lost.clone());
         r.register("revision", "Revision of the policy in force", self.revision.clone());
         r.register("live", "Exchanges that are open and would be ended if what let them in were gone", self.live.clone());
+        let help = "Times that the certificates' files could not be used; the former ones stay";
+        r.register("certificate_reloads_failed", help, reloads_failed.clone());
         r.register("certificate_not_after_seconds", "When the first certificate ends, in Unix seconds", self.certificate_ends.clone());
         r
     }

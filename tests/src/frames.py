@@ -45,8 +45,8 @@ def sealed(body, at, proto, source, to):
     return body[:at] + struct.pack("!H", checksum(pseudo + body)) + body[at + 2 :]
 
 
-def tcp(mark, to, source, port=8080, flags=2):
-    return sealed(struct.pack("!HHIIBBHHH", 40000, port, 1, 0, 0x50, flags, 1024, 0, 0) + mark, 16, 6, source, to)
+def tcp(mark, to, source, port=8080, flags=2, own=40000, numbers=bytes([0, 0, 0, 1, 0, 0, 0, 0])):
+    return sealed(struct.pack("!HH", own, port) + numbers + struct.pack("!BBHHH", 0x50, flags, 1024, 0, 0) + mark, 16, 6, source, to)
 
 
 def udp(mark, to, source, port=8080):
@@ -81,6 +81,10 @@ kinds = {
     "tcp4 other port": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9))),
     "tcp4 answer": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=16))),
     "tcp4 reset with payload": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=4))),
+    # From where a gateway listens, to who has no connection with it: an answer, and the second segment of a handshake.
+    "tcp4 from 8443": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=16, own=8443))),
+    "tcp6 from 8443": lambda m: ether(0x86DD, ip6(6, tcp(m, p6, o6, port=9, flags=16, own=8443))),
+    "tcp4 greets from 8443": lambda m: ether(0x800, ip4(6, tcp(b"", p4, o4, port=9, flags=18, own=8443, numbers=m.ljust(8, b"\0")))),
     "udp4": lambda m: ether(0x800, ip4(17, udp(m, p4, o4))),
     "udp6": lambda m: ether(0x86DD, ip6(17, udp(m, p6, o6))),
     "spoofed tcp4": lambda m: ether(0x800, ip4(6, tcp(m, p4, NEIGHBOUR), source=NEIGHBOUR)),

@@ -2,12 +2,12 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Fault, Side},
-    limits::Limits,
+    limits::{FAREWELL_WAIT, Limits},
     watch::Pulse,
 };
 
@@ -45,7 +45,13 @@ impl Vigil<'_> {
             tokio::select! {
                 biased;
                 result = connection.as_mut() => return result.map_err(|error| Error::of_hyper(Side::Downstream, error)),
-                () = self.ended.cancelled() => return Err(Error::downstream(Fault::Ended)),
+                () = self.ended.cancelled() => {
+                    if self.pulse.is_opaque() {
+                        // WebSockets say goodbye over this connection.
+                        let _ = timeout(FAREWELL_WAIT, connection.as_mut()).await;
+                    }
+                    return Err(Error::downstream(Fault::Ended));
+                }
                 () = self.begun.cancelled(), if finishing.is_none() => {
                     finishing = Some(Instant::now());
                     finish(connection.as_mut());

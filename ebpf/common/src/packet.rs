@@ -64,6 +64,8 @@ pub struct Frame {
     pub to: Addr,
     /// The address that a neighbour advertisement claims, or that an error says it was reached at; else unspecified.
     pub claimed: Addr,
+    /// Where the second segment of a handshake has its two numbers, if the frame is nothing but that; else 0.
+    pub greeting: u16,
 }
 
 /// The generation's tables, and what the agent observed on this node.
@@ -74,6 +76,8 @@ pub trait Node: Tables {
     fn flows(&self, frame: &Frame, home: u64) -> bool;
     /// A TCP socket in the workload's namespace that does not just listen has this frame's ends.
     fn connected(&self, frame: &Frame) -> bool;
+    /// The same; or a listener of that namespace answers a SYN with a cookie (RFC 4987, 3.6), which is how it goes on when too many are under way to keep each in mind.
+    fn answers(&self, frame: &Frame) -> bool;
 }
 
 /// May this frame leave through `device`, which belongs to the namespace `home`?
@@ -126,8 +130,8 @@ fn judge_tcp<N: Node>(node: &N, identity: u32, f: &Frame) -> Judgement {
             return because(REASON_GRANT, f);
         }
     }
-    // To whoever came in: of a connection that there is, never just any frame with that source port.
-    if f.kind == Kind::Tcp && is_public(node, identity, f.source_port) && node.connected(f) {
+    // To whoever came in: what the namespace's own sockets answer, never just any frame with that source port.
+    if f.kind == Kind::Tcp && is_public(node, identity, f.source_port) && node.answers(f) {
         return because(REASON_PUBLIC, f);
     }
     let here = node.local(&f.to);
@@ -230,7 +234,7 @@ fn ipv4<B: Bytes>(b: &B, f: &mut Frame) {
     let length = usize::from(u16::from_be_bytes([h[2], h[3]]));
     let at = ETHERNET_BYTES + IPV4_BYTES;
     match f.proto {
-        PROTO_TCP => tcp(b, f, at, length == IPV4_BYTES + TCP_BYTES && b.size() <= FRAME_MIN_BYTES),
+        PROTO_TCP => tcp(b, f, at, length.wrapping_sub(IPV4_BYTES), b.size() <= FRAME_MIN_BYTES),
         PROTO_UDP => udp(b, f, at),
         PROTO_ICMP => icmp4(b, f, at),
         _ => {}
@@ -256,15 +260,16 @@ fn ipv6<B: Bytes>(b: &B, f: &mut Frame) {
         at += 8;
     }
     match f.proto {
-        PROTO_TCP => tcp(b, f, at, length == TCP_BYTES && b.size() == at + TCP_BYTES),
+        PROTO_TCP => tcp(b, f, at, length, b.size() == at + TCP_BYTES),
         PROTO_UDP => udp(b, f, at),
         PROTO_ICMPV6 => icmp6(b, f, at, if h[7] == 255 && b.size() == at + length { length } else { 0 }),
         _ => {}
     }
 }
 
+/// `length` is what the packet has behind its own header; `short`: the frame ends with it, as far as frames do.
 #[inline(always)]
-fn tcp<B: Bytes>(b: &B, f: &mut Frame, at: usize, bare: bool) {
+fn tcp<B: Bytes>(b: &B, f: &mut Frame, at: usize, length: usize, short: bool) {
     let Some(t) = b.load::<TCP_BYTES>(at) else { return };
     f.source_port = u16::from_be_bytes([t[0], t[1]]);
     f.port = u16::from_be_bytes([t[2], t[3]]);
@@ -272,8 +277,12 @@ fn tcp<B: Bytes>(b: &B, f: &mut Frame, at: usize, bare: bool) {
     if words < 5 {
         return;
     }
+    let bare = length == usize::from(words) * 4;
+    if bare && flags == SYN | ACK && b.size() == at + length {
+        f.greeting = at as u16 + 4;
+    }
     f.kind = match flags {
-        RST | 0x14 if bare && words == 5 => Kind::TcpReset,
+        RST | 0x14 if bare && short && words == 5 => Kind::TcpReset,
         _ if flags & SYN != 0 && flags & ACK == 0 => Kind::TcpOpen,
         _ => Kind::Tcp,
     };

@@ -91,6 +91,9 @@ impl Node for Paper {
     fn connected(&self, _: &Frame) -> bool {
         self.connected
     }
+    fn answers(&self, f: &Frame) -> bool {
+        self.connected || f.greeting != 0
+    }
 }
 
 impl Bytes for &[u8] {
@@ -221,6 +224,34 @@ fn from_a_public_port_goes_what_answers_and_nothing_else() {
         (packet(ip(2), ip(77), PROTO_TCP, &segment(443, 40_000, ACK, b"")), REASON_SPOOFED, REASON_SPOOFED),
     ] {
         assert_eq!((verdict_on(&idle, &frame), verdict_on(&busy, &frame)), (alone, with_socket), "{frame:?}");
+    }
+}
+
+#[test]
+fn a_greeting_is_the_second_segment_of_a_handshake_and_nothing_else() {
+    let of = |words: u8, flags: u8, options: &[u8], payload: &[u8]| {
+        let numbers = [1, 2, 3, 4, 5, 6, 7, 8, words << 4, flags, 0, 0, 0, 0, 0, 0];
+        [&ports(443, 40_000)[..], &numbers, options, payload].concat()
+    };
+    let mss = [2, 4, 5, 180];
+    for ip in [ip, ip6] {
+        let seen = |segment: &[u8]| {
+            let frame = packet(ip(1), ip(77), PROTO_TCP, segment);
+            (&frame[..]).load::<8>(usize::from(parse(&&frame[..]).greeting))
+        };
+        let none = packet(ip(1), ip(77), PROTO_TCP, b"")[..8].try_into().ok();
+        assert_eq!(seen(&of(6, SYN | ACK, &mss, b"")), Some([1, 2, 3, 4, 5, 6, 7, 8]));
+        for (words, flags, options, payload) in
+            [(6, SYN | ACK, &mss[..], &b"x"[..]), (5, SYN | ACK, &mss, b""), (7, SYN | ACK, &mss, b""), (6, SYN, &mss, b""), (6, ACK, &mss, b""), (6, SYN | ACK | FIN, &mss, b"")]
+        {
+            assert_eq!(seen(&of(words, flags, options, payload)), none, "{words} {flags}");
+        }
+        // With what stands behind the packet's own end it would carry something.
+        let mut padded = packet(ip(1), ip(77), PROTO_TCP, &of(6, SYN | ACK, &mss, b""));
+        padded.extend([0; 40]);
+        assert_eq!(parse(&&padded[..]).greeting, 0);
+        // It goes where the listener's cookie goes.
+        assert_eq!(verdict(&packet(ip(1), ip(77), PROTO_TCP, &of(6, SYN | ACK, &mss, b""))), REASON_PUBLIC);
     }
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock_tuple},
     helpers::{
         bpf_ktime_get_ns,
-        generated::{bpf_sk_release, bpf_skc_lookup_tcp},
+        generated::{bpf_sk_release, bpf_skb_load_bytes, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie},
     },
     macros::classifier,
     programs::TcContext,
@@ -149,6 +149,19 @@ impl Node for Here<'_> {
 
     #[inline(always)]
     fn connected(&self, f: &Frame) -> bool {
+        self.held(f, false)
+    }
+
+    #[inline(always)]
+    fn answers(&self, f: &Frame) -> bool {
+        self.held(f, true)
+    }
+}
+
+impl Here<'_> {
+    /// Whether a socket in the workload's namespace has the frame's ends; with `cookie` also one that only listens, if that greeting has a cookie of it.
+    #[inline(always)]
+    fn held(&self, f: &Frame, cookie: bool) -> bool {
         if self.nsid == NO_NSID {
             return false;
         }
@@ -175,8 +188,33 @@ impl Node for Here<'_> {
                 return false;
             }
             let state = core::ptr::read_volatile(&raw const (*sk).state);
+            let held = state != TCP_LISTEN || (cookie && f.greeting != 0 && made_cookie(self.ctx.as_ptr(), sk.cast(), f));
             bpf_sk_release(sk.cast());
-            state != TCP_LISTEN
+            held
         }
     }
+}
+
+/// Whether the listener would take the answer to that greeting for one to a cookie of its own. Nobody else can make one.
+///
+/// # Safety
+/// `ctx` is the program's and `sk` a socket that the verifier knows.
+#[inline(always)]
+unsafe fn made_cookie(ctx: *mut core::ffi::c_void, sk: *mut core::ffi::c_void, f: &Frame) -> bool {
+    let mut numbers = [0_u32; 2];
+    // SAFETY: reads as much as there is room for.
+    if unsafe { bpf_skb_load_bytes(ctx, u32::from(f.greeting), numbers.as_mut_ptr().cast(), 8) } != 0 {
+        return false;
+    }
+    // In words, as the stack of a program is small: the ports of the answer, both numbers, five words of header and ACK.
+    let ports = u32::from(f.source_port.to_be()) << 16 | u32::from(f.port.to_be());
+    let mut tcp = [ports, numbers[1], u32::from_be(numbers[0]).wrapping_add(1).to_be(), 0x5010_0000_u32.to_be(), 0];
+    let (from, to) = (&f.to.words, &f.source.words);
+    let (mut ip, size) = if f.to.is_v4() {
+        ([0x4500_0000_u32.to_be(), 0, 0, from[3], to[3], 0, 0, 0, 0, 0], 20)
+    } else {
+        ([0x6000_0000_u32.to_be(), 0, from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3]], 40)
+    };
+    // SAFETY: both headers live through the call and are as long as stated; the socket is the caller's.
+    unsafe { bpf_tcp_check_syncookie(sk, ip.as_mut_ptr().cast(), size, tcp.as_mut_ptr().cast(), 20) == 0 }
 }

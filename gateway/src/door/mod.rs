@@ -3,27 +3,40 @@
 //! Every request is judged by one revision of the policy from beginning to end, by the same functions that `weft can` asks.
 
 mod answers;
+mod backends;
+mod cors;
+mod fit;
 mod forward;
+mod log;
+mod others;
 mod own;
+mod reach;
 mod record;
+mod revocable;
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use ipnet::IpNet;
 use weft_http::{Body, Handler, Pool, Refusal, Request, Tcp, Vetted};
-use weft_policy::{AccessReason, Admission, Request as Asked, Who as Asker, allowed_origin, preflight};
-use weft_snapshot::{Access as RouteAccess, Route};
-use weft_types::{FlowId, ServiceRef, builtin};
+use weft_policy::{AccessReason, Admission, Request as Asked, Who as Asker};
+use weft_snapshot::{Access as RouteAccess, Route, Upstream};
+use weft_types::{FlowId, RuleId, ServiceId, ServiceRef};
 
-pub use record::{AccessLog, Teller};
+pub use backends::Backends;
+pub use log::AccessLog;
+pub use others::{BackChannel, Redirect};
+pub use reach::Reaches;
+pub use record::Teller;
 
 use crate::{
+    assertion::AssertionError,
     identity::{Identities, Identity},
-    live::Live,
+    listen::Place,
+    live::{Held, Lease, Live},
     metrics::{Metrics, Why},
     random,
     sso::{Access, Head, Identified, Who},
@@ -36,7 +49,8 @@ pub struct Gate {
     pub worlds: Worlds,
     pub identities: Arc<Identities>,
     pub pool: Arc<Pool<Tcp>>,
-    pub backends: forward::Backends,
+    pub backends: Backends,
+    pub reaches: Reaches,
     pub live: Arc<Live>,
     pub teller: Arc<Teller>,
     pub metrics: Arc<Metrics>,
@@ -47,9 +61,8 @@ pub struct Gate {
 pub struct Door {
     pub gate: Arc<Gate>,
     pub peer: SocketAddr,
+    pub place: Arc<Place>,
 }
-
-pub use forward::Backends;
 
 /// A request on its way through the gate.
 struct Visit<'a> {
@@ -61,7 +74,10 @@ struct Visit<'a> {
 }
 
 impl Handler for Door {
-    async fn handle(&self, request: Request) -> Response<Body> {
+    async fn handle(&self, mut request: Request) -> Response<Body> {
+        if let Some(upgrade) = &mut request.upgrade {
+            upgrade.hold(Arc::clone(&self.place));
+        }
         let client = self.client(&request.head.headers);
         let flow = FlowId(random::bytes().map_or(0, u64::from_be_bytes));
         let mut story = Story::begin(&request.head, client, flow);
@@ -91,7 +107,7 @@ impl Door {
         if self.gate.trusted_proxies.is_empty() {
             return client;
         }
-        let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let said = headers.get_all("x-forwarded-for").iter().flat_map(|value| value.to_str().unwrap_or_default().split(','));
         let mut said: Vec<&str> = said.map(str::trim).collect();
         while trusted(&client) {
             match said.pop().and_then(|address| address.parse::<IpAddr>().ok()) {
@@ -124,7 +140,7 @@ impl Visit<'_> {
             None => {
                 let known = self.world.is_own_host(&host);
                 self.deny(story, if known { AccessReason::NoRoute } else { AccessReason::NoHost });
-                answers::not_found(self.world, &request.head, known)
+                self.to(None).not_found(&request.head)
             }
         }
     }
@@ -135,7 +151,8 @@ impl Visit<'_> {
         }
         let head = head_of(&request.head);
         if head.is_preflight() && route.cors.is_some() {
-            return cors_answer(route, &request.head);
+            story.reason = AccessReason::OwnPage;
+            return cors::answer(route, &request.head);
         }
         let access = if route.access == RouteAccess::Public { Access::Public } else { Access::SignedIn };
         let who = match (self.identity, access) {
@@ -143,7 +160,7 @@ impl Visit<'_> {
             (None, Access::Public) => Who::Anonymous,
             (None, Access::SignedIn) => {
                 self.deny(story, AccessReason::SignIn);
-                return answers::no_provider(&request.head);
+                return answers::no_provider(self.world, &request.head);
             }
         };
         let identified = match who {
@@ -151,7 +168,7 @@ impl Visit<'_> {
             Who::Anonymous => None,
             Who::Answer(answer) => {
                 self.deny(story, AccessReason::SignIn);
-                return answers::of(*answer);
+                return answers::of(self.world, *answer);
             }
         };
         story.person(identified.as_ref());
@@ -165,16 +182,23 @@ impl Visit<'_> {
         let asked = Asked { who: asker, method: request.head.method.as_str(), host: request.head.host.name(), path: request.head.path.as_str() };
         let decision = self.world.index().explain_request(route, &asked, &admission);
         story.missing.clone_from(&decision.missing);
-        answers::denied(self.world, &request.head, &decision, identified.as_ref(), self.flow)
+        let mut response = self.to(identified.as_ref()).denied(&request.head, &decision);
+        if let Some(cookie) = identified.and_then(|who| who.set_cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
     }
 
     /// To the application, and what it says back to whoever asked.
     async fn pass_on(&self, route: &Route, who: Option<Identified>, request: Request, story: &mut Story) -> Response<Body> {
-        let Some(service) = self.world.index().service(route.service) else { return answers::not_found(self.world, &request.head, true) };
+        let Some(service) = self.world.index().service(route.service) else { return self.to(None).not_found(&request.head) };
         let assertion = match (&who, self.identity) {
             (Some(who), Some(identity)) => match self.assertion(identity, who, &service.name) {
                 Ok(assertion) => Some(assertion),
-                Err(response) => return response,
+                Err(error) => {
+                    tracing::error!(%error, "no assertion can be signed, so nothing is passed on");
+                    return answers::internal();
+                }
             },
             _ => None,
         };
@@ -185,35 +209,50 @@ impl Visit<'_> {
             upstream: route.upstream,
             path: Some(route.upstream_path(request.head.path.as_str())).filter(|path| path != request.head.path.as_str()),
         };
-        let mut response = self.forward(&to, who.as_ref(), assertion, request, story).await;
+        let on_behalf = forward::For { who: who.as_ref(), assertion, lease: Some(self.hold(service.id, who.as_ref(), &request.head)) };
+        let mut response = self.forward(&to, on_behalf, request, story).await;
         let headers = response.headers_mut();
         crate::sso::strip_response(headers);
         if let Some(cookie) = who.and_then(|who| who.set_cookie) {
             headers.append(header::SET_COOKIE, cookie);
         }
         if let Some(cors) = &route.cors {
-            mark_cors(cors, origin.as_deref(), headers);
+            cors::mark(cors, origin.as_deref(), headers);
         }
         response
     }
 
-    fn assertion(&self, identity: &Identity, who: &Identified, audience: &ServiceRef) -> Result<HeaderValue, Response<Body>> {
-        let about = crate::assertion::About { who, audience, flow: self.flow };
-        identity.assertions.sign(&about, self.gate.identities.now()).map_err(|error| {
-            tracing::error!(%error, "no assertion can be signed, so nothing is passed on");
-            answers::internal()
+    fn hold(&self, service: ServiceId, who: Option<&Identified>, head: &Vetted) -> Lease {
+        self.gate.live.hold(Held {
+            session: who.and_then(|who| who.session.as_ref()).map(|session| session.id),
+            person: who.map(|who| who.person.clone()),
+            method: head.method.to_string(),
+            host: head.host.name().to_owned(),
+            path: head.path.as_str().to_owned(),
+            service,
+            revision: self.world.revision(),
         })
+    }
+
+    fn assertion(&self, identity: &Identity, who: &Identified, audience: &ServiceRef) -> Result<HeaderValue, AssertionError> {
+        let about = crate::assertion::About { who, audience, flow: self.flow };
+        identity.assertions.sign(&about, self.gate.identities.now())
     }
 
     /// The local provider's pages are everybody's: its cookies are its own.
     async fn to_provider(&self, request: Request, story: &mut Story) -> Response<Body> {
-        let Some((service, port)) = self.world.local_provider() else { return answers::not_found(self.world, &request.head, true) };
-        story.of(&service.name, weft_types::RuleId(0));
+        let Some((service, port)) = self.world.local_provider() else { return self.to(None).not_found(&request.head) };
+        story.of(&service.name, RuleId(0));
         story.reason = AccessReason::OwnPage;
-        let to = forward::To { service, port, upstream: weft_snapshot::Upstream::Http, path: None };
-        let mut response = self.forward(&to, None, None, request, story).await;
+        let to = forward::To { service, port, upstream: Upstream::Http, path: None };
+        let mut response = self.forward(&to, forward::For { who: None, assertion: None, lease: None }, request, story).await;
         crate::sso::strip_response(response.headers_mut());
         response
+    }
+
+    /// For whom an answer of our own is.
+    fn to<'a>(&'a self, who: Option<&'a Identified>) -> answers::To<'a> {
+        answers::To { world: self.world, who, flow: self.flow }
     }
 
     fn deny(&self, story: &mut Story, reason: AccessReason) {
@@ -229,89 +268,3 @@ fn head_of(head: &Vetted) -> Head<'_> {
 fn asker(identified: Option<&Identified>) -> Asker<'_> {
     identified.map_or(Asker::Anonymous, |who| Asker::Person { name: &who.person.user, groups: &who.person.groups })
 }
-
-/// A preflight is answered by the route's rule alone: it carries nobody's session.
-fn cors_answer(route: &Route, head: &Vetted) -> Response<Body> {
-    let text = |name: header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let asked = text(header::ACCESS_CONTROL_REQUEST_HEADERS);
-    let asked: Vec<&str> = asked.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers"));
-    let Some(granted) = preflight(route, text(header::ORIGIN), text(header::ACCESS_CONTROL_REQUEST_METHOD), &asked) else { return response };
-    let mut put = |name: header::HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    put(header::ACCESS_CONTROL_ALLOW_ORIGIN, granted.origin);
-    put(header::ACCESS_CONTROL_ALLOW_METHODS, granted.method);
-    if !granted.headers.is_empty() {
-        put(header::ACCESS_CONTROL_ALLOW_HEADERS, &granted.headers.join(", "));
-    }
-    if granted.credentials {
-        put(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
-    }
-    if granted.max_age_seconds > 0 {
-        put(header::ACCESS_CONTROL_MAX_AGE, &granted.max_age_seconds.to_string());
-    }
-    response
-}
-
-/// The route's rule says who may read an answer, whatever the application says.
-fn mark_cors(cors: &weft_snapshot::Cors, origin: Option<&str>, headers: &mut HeaderMap) {
-    headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
-    let Some(allowed) = origin.and_then(|origin| allowed_origin(cors, origin)) else { return };
-    if let Ok(value) = HeaderValue::from_str(allowed) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
-    }
-    if cors.credentials {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    }
-    if allowed != "*" {
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    }
-}
-
-/// Answers the back channel, which only the identity provider's workload reaches.
-#[derive(Clone)]
-pub struct BackChannel {
-    pub gate: Arc<Gate>,
-}
-
-impl Handler for BackChannel {
-    async fn handle(&self, request: Request) -> Response<Body> {
-        let identity = self.gate.identities.current();
-        let world = self.gate.worlds.borrow().clone();
-        let (Some(identity), Some(world)) = (identity, world) else { return answers::not_ready(&request.head) };
-        if request.head.method != Method::POST || request.head.path.as_str() != own::BACK_CHANNEL {
-            return answers::empty(StatusCode::NOT_FOUND);
-        }
-        own::sign_on(&identity, &world, request, Some(world.portal_host())).await.unwrap_or_else(|| answers::empty(StatusCode::NOT_FOUND))
-    }
-}
-
-/// Leads from plain HTTP to HTTPS, and does nothing else.
-#[derive(Clone)]
-pub struct Redirect {
-    pub worlds: Worlds,
-}
-
-impl Handler for Redirect {
-    async fn handle(&self, request: Request) -> Response<Body> {
-        let Some(world) = self.worlds.borrow().clone() else { return answers::not_ready(&request.head) };
-        let host = request.head.host.name();
-        if !world.is_own_host(host) {
-            return answers::empty(StatusCode::NOT_FOUND);
-        }
-        answers::moved(&format!("{}{}", world.origin(host), request.head.path))
-    }
-}
-
-/// Name of the gateway's own pages in log and metrics.
-fn own_service() -> ServiceRef {
-    builtin::gateway()
-}
-

@@ -1,10 +1,7 @@
 //! What is told of a request when it is over: a line of the access log, the metrics, and a flow that `weft why` explains.
 
 use std::{
-    future::Future as _,
-    io::Write as _,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -15,18 +12,15 @@ use bytes::Bytes;
 use http::{Method, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use weft_api::agent::v1::{Flow, Request as FlowRequest};
-use weft_http::{Body, Error, Fault, Vetted, Wire};
+use weft_http::{Body, Error, Vetted, Wire};
 use weft_policy::AccessReason;
-use weft_types::{FlowId, Revision, RuleId, ServiceRef, Verdict};
+use weft_types::{FlowId, Revision, RuleId, ServiceRef, Verdict, builtin};
 
-use super::{forward::mark_flow, own_service};
+use super::{fit::mark_flow, log::AccessLog};
 use crate::{
     agent::Reporter,
     limits,
-    live::Lease,
     metrics::{self, Metrics, Of, Served},
     sso::Identified,
 };
@@ -55,9 +49,9 @@ pub(super) struct Story {
 
 /// Tells of requests that are over.
 pub struct Teller {
-    pub reporter: Reporter,
-    pub log: AccessLog,
-    pub metrics: Arc<Metrics>,
+    reporter: Reporter,
+    log: AccessLog,
+    metrics: Arc<Metrics>,
     allowed: Ration,
     denied: Ration,
 }
@@ -67,13 +61,6 @@ pub struct Teller {
 struct Ration {
     /// Second, and how many were taken in it.
     state: Mutex<(u64, u32)>,
-}
-
-/// Lines for a file or standard output, written by a thread of their own.
-#[derive(Clone, Debug)]
-pub struct AccessLog {
-    lines: mpsc::Sender<String>,
-    lost: prometheus_client::metrics::counter::Counter,
 }
 
 /// A line of the access log; docs/gateway.md names the fields.
@@ -132,7 +119,7 @@ impl Story {
     }
 
     pub(super) fn own(&mut self) {
-        (self.service, self.reason) = (Some(own_service()), AccessReason::OwnPage);
+        (self.service, self.reason) = (Some(builtin::gateway()), AccessReason::OwnPage);
     }
 
     pub(super) fn person(&mut self, who: Option<&Identified>) {
@@ -184,12 +171,10 @@ impl Teller {
         let served = Served { service: name, method: metrics::method(&story.method), status: metrics::class(status) };
         self.metrics.requests.get_or_create(&served).inc();
         mark_flow(response.headers_mut(), story.flow);
-        let end = End { teller: Arc::clone(self), story, status, head_ms: head.as_secs_f64() * 1e3, bytes: 0, whole: false };
-        if response.body().is_end_stream() {
-            drop(end.ended());
-            return response;
-        }
-        response.map(|body| Body::stream(Told { body, end }))
+        // Nobody asks the body of an answer to HEAD for anything.
+        let whole = response.body().is_end_stream() || story.method == Method::HEAD;
+        let end = End { teller: Arc::clone(self), story, status, head_ms: head.as_secs_f64() * 1e3, bytes: 0, whole };
+        if whole { response } else { response.map(|body| Body::stream(Told { body, end })) }
     }
 
     fn tell(&self, end: &End) {
@@ -221,7 +206,7 @@ impl Teller {
             cut: !end.whole,
             agent: &story.agent,
         };
-        self.log.write(&line);
+        self.log.line(&line);
     }
 }
 
@@ -236,38 +221,6 @@ impl Ration {
     }
 }
 
-impl AccessLog {
-    /// Opens the file, to be appended to, and starts its thread. `None`: standard output.
-    pub fn open(file: Option<PathBuf>, lost: prometheus_client::metrics::counter::Counter) -> std::io::Result<Self> {
-        let (lines, mut taken) = mpsc::channel::<String>(limits::LOG_QUEUED_MAX);
-        let mut out: Box<dyn std::io::Write + Send> = match &file {
-            Some(file) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(file)?),
-            None => Box::new(std::io::stdout()),
-        };
-        let uncounted = lost.clone();
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            let mut batch = Vec::new();
-            while taken.blocking_recv_many(&mut batch, 256) > 0 {
-                let text = batch.concat();
-                // A full disk or a closed pipe stops no request.
-                if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-                    uncounted.inc_by(batch.len() as u64);
-                }
-                batch.clear();
-            }
-        })?;
-        Ok(Self { lines, lost })
-    }
-
-    fn write(&self, line: &Line<'_>) {
-        let Ok(mut text) = serde_json::to_string(line) else { return };
-        text.push('\n');
-        if self.lines.try_send(text).is_err() {
-            self.lost.inc();
-        }
-    }
-}
-
 /// Told when it is dropped: the body has ended, or nobody takes it any more.
 struct End {
     teller: Arc<Teller>,
@@ -276,13 +229,6 @@ struct End {
     head_ms: f64,
     bytes: u64,
     whole: bool,
-}
-
-impl End {
-    fn ended(mut self) -> Self {
-        self.whole = true;
-        self
-    }
 }
 
 impl Drop for End {
@@ -316,43 +262,6 @@ impl HttpBody for Told {
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body that breaks off when its lease is ended.
-struct Revocable {
-    body: Body,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    over: bool,
-    lease: Lease,
-}
-
-pub(super) fn until_revoked(body: Body, lease: Lease) -> Body {
-    Body::stream(Revocable { body, ended: Box::pin(lease.ended.clone().cancelled_owned()), over: false, lease })
-}
-
-impl HttpBody for Revocable {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.over {
-            return Poll::Ready(None);
-        }
-        if self.ended.as_mut().poll(cx).is_ready() {
-            self.over = true;
-            tracing::debug!(lease = self.lease.number(), "an answer is cut: what had let it in is gone");
-            return Poll::Ready(Some(Err(Error::downstream(Fault::Ended))));
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.over || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
