@@ -159,6 +159,9 @@ spec:
   publicPort: {PORT}
   serviceRange: 100.64.0.0/16
   portal: {{ title: Corner shop, support: "#help" }}
+  bookmarks:
+    - {{ title: Handbook, url: "https://handbook.corp.example/", icon: document, category: Team }}
+    - {{ title: Bank, url: "https://bank.example/", icon: money, category: Office, groups: [ finance ] }}
 ---
 apiVersion: weft.mesh/v1alpha1
 kind: Team

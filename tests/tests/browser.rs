@@ -43,6 +43,17 @@ spec:
   ports: [ { name: web, port: 8080, appProtocol: http } ]
   expose: [ { port: web, host: wiki, access: { authenticated: true }, portal: { icon: book, category: Team } } ]
 ---
+apiVersion: weft.mesh/v1alpha1
+kind: MeshService
+metadata: { name: returns, namespace: shop }
+spec:
+  type: application
+  title: Returns
+  owner: shop
+  lifecycle: experimental
+  ports: [ { name: web, port: 8080, appProtocol: http } ]
+  expose: [ { port: web, host: orders, pathPrefix: /returns, access: { groups: [ sales ] }, portal: { icon: truck, category: Shop } } ]
+---
 # Declared, and nowhere to be found.
 apiVersion: weft.mesh/v1alpha1
 kind: MeshService
