@@ -157,7 +157,8 @@ impl Door {
         let authority = params.self_signed(&key)?;
         let issuer = Issuer::new(params, key);
         let own = KeyPair::generate()?;
-        let leaf = CertificateParams::new(vec!["*.localhost".to_owned(), "localhost".to_owned()].into_iter().chain(HOSTS.map(str::to_owned)).collect::<Vec<_>>())?;
+        let leaf =
+            CertificateParams::new(vec!["*.localhost".to_owned(), "localhost".to_owned()].into_iter().chain(HOSTS.map(str::to_owned)).collect::<Vec<_>>())?;
         let leaf = leaf.signed_by(&own, &issuer)?;
         write(&Self::ca(), &authority.pem())?;
         write(&self.file("web.pem"), &leaf.pem())?;
@@ -203,8 +204,7 @@ impl Door {
 }
 
 /// One label deep, a wildcard below `localhost` is not believed by every browser, so the names stand there too.
-const HOSTS: [&str; 6] =
-    ["portal.localhost", "id.localhost", "shop.localhost", "orders.localhost", "hooks.localhost", "prometheus.localhost"];
+const HOSTS: [&str; 6] = ["portal.localhost", "id.localhost", "shop.localhost", "orders.localhost", "hooks.localhost", "prometheus.localhost"];
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

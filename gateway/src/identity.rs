@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     limits,
     sso::{Caller, ClaimMap, ClaimPath, Clock, HttpClient, Parts, ProviderConfig, Render, Secret, Sso, SsoConfig},
-    world::{World, Worlds},
+    world::{World, Worlds, issuer},
 };
 
 /// The gateway's client id at the local identity provider.
@@ -149,10 +149,9 @@ impl Identities {
             groups: provider.claims.groups.iter().map(path).collect(),
         };
         let (issuer, client_id, secret) = if provider.builtin {
-            let host = world.gateway().provider_host()?;
             let file = self.config.local_provider_secret_file.as_ref();
             let file = file.context("the local provider needs local_provider_secret_file in the gateway's configuration")?;
-            (world.gateway().origin(&host), LOCAL_CLIENT.to_owned(), Some(read_secret(file)?))
+            (issuer(world.gateway(), provider), LOCAL_CLIENT.to_owned(), Some(read_secret(file)?))
         } else {
             let file = Some(&provider.client_secret_file).filter(|file| !file.is_empty());
             (provider.issuer.clone(), provider.client_id.clone(), file.map(|file| read_secret(Path::new(file))).transpose()?)
@@ -196,8 +195,7 @@ fn calls(tls: Arc<ClientConfig>, worlds: Worlds) -> HttpClient {
 fn direct(world: &World) -> HashMap<String, std::net::SocketAddr> {
     let gateway = world.gateway();
     let entry = |provider: &IdentityProvider| {
-        let issuer = if provider.builtin { gateway.origin(&gateway.provider_host().ok()?) } else { provider.issuer.clone() };
-        let issuer = url::Url::parse(&issuer).ok()?;
+        let issuer = url::Url::parse(&issuer(gateway, provider)).ok()?;
         Some((format!("{}:{}", issuer.host_str()?, issuer.port_or_known_default()?), world.provider_address(provider)?))
     };
     gateway.providers.iter().filter_map(entry).collect()

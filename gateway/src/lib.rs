@@ -7,6 +7,7 @@ mod agent;
 pub mod assertion;
 mod certificates;
 mod config;
+mod csrf;
 mod door;
 mod files;
 mod identity;

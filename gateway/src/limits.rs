@@ -117,6 +117,9 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const DESCRIPTORS_RESERVED: usize = 256;
 /// For a TLS handshake. Beyond it the connection is closed.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// Silence after which a public connection is asked whether it is there, and how often then; the kernel says how many times (9).
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// After a connection could not be accepted.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A port that the policy names and that could not be had is tried again after this.
@@ -156,3 +159,7 @@ pub const LOGGED_MAX_BYTES: usize = 1024;
 pub const SWEEP: Duration = Duration::from_secs(60);
 /// An identity provider whose secret cannot be read is tried again after this.
 pub const PROVIDER_RETRY: Duration = Duration::from_secs(5);
+/// An application that is asked whether it answers has so long.
+pub const REACH_WAIT: Duration = Duration::from_secs(3);
+/// How long what was seen of it is believed.
+pub const REACH_KEPT: Duration = Duration::from_secs(10);

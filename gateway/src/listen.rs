@@ -4,14 +4,18 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
 use prometheus_client::metrics::gauge::Gauge;
-use rustix::process::{Resource, getrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit},
+};
 use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -153,6 +157,12 @@ fn wanted(world: &World) -> [(Role, Option<u16>); 3] {
     [(Role::Public, Some(gateway.listen_port)), (Role::Redirect, gateway.redirect_port), (Role::BackChannel, Some(builtin::BACKCHANNEL_TARGET_PORT))]
 }
 
+/// Small answers do not wait for more, and a client that is gone without a word is noticed, also behind a WebSocket that is silent.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(limits::KEEPALIVE_IDLE).with_interval(limits::KEEPALIVE_INTERVAL))
+}
+
 /// Each public connection may need one to an application beside it.
 fn connections() -> usize {
     let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
@@ -163,8 +173,17 @@ fn connections() -> usize {
     connections
 }
 
-/// Where the address is `::` it takes IPv4 too.
+/// Where the address is `::` it takes IPv4 too, and IPv4 alone on a machine that has no other.
 fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    match bind_to(address, port) {
+        Err(error) if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+            bind_to(Ipv4Addr::UNSPECIFIED.into(), port)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::new(address, port))?;
@@ -197,8 +216,10 @@ impl Entrance {
     }
 
     async fn serve(&self, role: Role, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) {
-        // It only makes small answers slower.
-        let _ = stream.set_nodelay(true);
+        if let Err(error) = tune(&stream) {
+            tracing::debug!(%peer, %error, "a connection that is gone already");
+            return;
+        }
         let gate = Arc::clone(&self.gate);
         let ended = match role {
             Role::Public => self.serve_tls(stream, peer, place).await,

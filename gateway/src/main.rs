@@ -18,7 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until told to stop. SIGTERM drains, SIGHUP looks at the certificates' files.
+    /// Serve until told to stop. SIGTERM drains, SIGHUP looks at the certificates' files and opens the access log anew.
     Run(ConfigArg),
     /// Say whether configuration and certificates can be used; changes nothing.
     Check(ConfigArg),

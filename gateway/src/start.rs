@@ -20,14 +20,15 @@ use crate::{
     agent::{self, Reporter, Standing},
     certificates::{Certificates, server_config},
     config::Config,
-    door::{AccessLog, Backends, Gate, Teller},
+    door::{AccessLog, Backends, Gate, Reaches, Teller},
     identity::Identities,
     limits,
     listen::Listeners,
     live::Live,
     metrics::Metrics,
+    pages::{self, Brand},
     revoke,
-    sso::{self, Clock},
+    sso::{Clock, Render},
     world::{World, Worlds},
 };
 
@@ -75,7 +76,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running> {
     let (reload, nudge) = mpsc::channel(1);
     tasks.spawn(certificates.watch(nudge, stop.clone()));
 
-    let identities = Identities::new(config.clone(), worlds.clone(), Arc::new(sso::plain), clock)?;
+    let identities = Identities::new(config.clone(), worlds.clone(), looks(worlds.clone()), clock)?;
     let world = first(&mut worlds).await?;
     identities.settle(&world);
     tasks.spawn(Arc::clone(&identities).keep(stop.clone()));
@@ -84,6 +85,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running> {
         identities,
         pool: Pool::new(Tcp, PoolLimits::default()),
         backends: Backends::default(),
+        reaches: Reaches::default(),
         live,
         teller: Arc::new(Teller::new(reporter, log.clone(), Arc::clone(&metrics))),
         metrics,
@@ -100,8 +102,9 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running> {
 }
 
 impl Running {
-    /// Looks at the certificates' files now.
+    /// Looks at the certificates' files now, and opens the access log anew.
     pub fn reload(&self) {
+        self.log.reopen();
         // One that waits already will do.
         let _ = self.reload.try_send(());
     }
@@ -125,6 +128,14 @@ impl Running {
     pub async fn failed(&mut self) {
         self.tasks.join_next().await;
     }
+}
+
+/// Pages of signing in look like all others.
+fn looks(worlds: Worlds) -> Render {
+    Arc::new(move |page| match worlds.borrow().as_ref() {
+        Some(world) => pages::sign_on(world.brand(), world.portal(), page),
+        None => pages::sign_on(&Brand::default(), "", page),
+    })
 }
 
 async fn first(worlds: &mut Worlds) -> Result<Arc<World>> {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::pages::Brand;
 use prost::Message as _;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -24,6 +25,11 @@ pub struct World {
     hosts: HashSet<String>,
     /// Addresses that one workload alone has, by service.
     endpoints: HashMap<ServiceId, Vec<IpAddr>>,
+    brand: Brand,
+    /// `https://portal.D[:PORT]`.
+    portal: String,
+    /// Where forms of our pages may lead to.
+    form_targets: Vec<String>,
 }
 
 #[derive(Debug, Error)]
@@ -49,7 +55,24 @@ impl World {
         let provider_host = local_provider(gateway).map(|_| gateway.provider_host()).transpose()?.map(|h| h.to_string());
         let hosts = gateway.routes.iter().map(|route| route.host.to_string()).collect();
         let endpoints = endpoints(&index);
-        Ok(Some(Self { portal_host, provider_host, hosts, endpoints, index }))
+        let portal = gateway.origin(&gateway.portal_host()?);
+        let brand = Brand::new(&gateway.branding);
+        let form_targets = gateway.providers.iter().map(|provider| issuer(gateway, provider)).chain([portal.clone()]).collect();
+        Ok(Some(Self { portal_host, provider_host, hosts, endpoints, brand, portal, form_targets, index }))
+    }
+
+    pub fn brand(&self) -> &Brand {
+        &self.brand
+    }
+
+    /// The portal's origin.
+    pub fn portal(&self) -> &str {
+        &self.portal
+    }
+
+    /// Addresses that a form of ours may lead to by redirects: the portal and, to sign out there too, the identity providers.
+    pub fn form_targets(&self) -> &[String] {
+        &self.form_targets
     }
 
     pub fn index(&self) -> &Index {
@@ -118,6 +141,14 @@ impl World {
         };
         self.virtual_address(service, port)
     }
+}
+
+/// As browsers know it.
+pub fn issuer(gateway: &Gateway, provider: &IdentityProvider) -> String {
+    if !provider.builtin {
+        return provider.issuer.clone();
+    }
+    gateway.provider_host().map(|host| gateway.origin(&host)).unwrap_or_default()
 }
 
 fn local_provider(gateway: &Gateway) -> Option<&IdentityProvider> {

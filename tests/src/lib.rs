@@ -4,6 +4,7 @@
 
 pub mod conformance;
 mod crowd;
+pub mod door;
 mod held;
 pub mod kinds;
 mod load;

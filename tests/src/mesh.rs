@@ -68,6 +68,8 @@ pub struct MeshOptions {
     pub drain_seconds: u16,
     /// What a denied `connect()` fails with.
     pub denied: &'static str,
+    /// The bridge is an identity provider with this issuer; its sockets are in its machine's directory.
+    pub issuer: Option<&'static str>,
 }
 
 impl Default for MeshOptions {
@@ -87,6 +89,7 @@ impl Default for MeshOptions {
             // Where everything is slower, what a probe gets says how much.
             drain_seconds: std::env::var("WEFT_PROBE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(10),
             denied: "eperm",
+            issuer: None,
         }
     }
 }
@@ -110,7 +113,12 @@ impl Mesh {
         fs::write(catalog.join("mesh.yaml"), &options.catalog)?;
         let machine = lab.machine("iam", &[])?;
         let nodes = vec![lab.node("a")?, lab.node("b")?];
-        let bridge = Bridge::start(&machine, &BridgeOptions { catalog: catalog.clone(), svid_ttl: options.svid_ttl.clone(), extra: toml::Table::new() })?;
+        let provider = options.issuer.map(|issuer| {
+            let socket = machine.place().dir().join("provider.sock").display().to_string();
+            ("provider".to_owned(), toml::Table::from_iter([("issuer".to_owned(), issuer.into()), ("socket".to_owned(), socket.into())]).into())
+        });
+        let extra = toml::Table::from_iter(provider);
+        let bridge = Bridge::start(&machine, &BridgeOptions { catalog: catalog.clone(), svid_ttl: options.svid_ttl.clone(), extra })?;
         let mut mesh = Self {
             agents: Vec::new(),
             bridge,

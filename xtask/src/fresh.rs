@@ -178,7 +178,10 @@ fn enter(root: &Path, args: &FreshArgs) -> Command {
 
 /// How the network is reached is the machine's business, everything else is the newcomer's.
 fn is_of_the_machine(name: &str) -> bool {
-    matches!(name.to_ascii_lowercase().as_str(), "http_proxy" | "https_proxy" | "no_proxy" | "ssl_cert_file" | "ssl_cert_dir" | "curl_ca_bundle")
+    matches!(
+        name.to_ascii_lowercase().as_str(),
+        "http_proxy" | "https_proxy" | "no_proxy" | "ssl_cert_file" | "ssl_cert_dir" | "curl_ca_bundle" | "node_extra_ca_certs"
+    )
 }
 
 #[cfg(test)]

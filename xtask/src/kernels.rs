@@ -80,7 +80,7 @@ fn name(test: &Path) -> String {
 
 /// Every program of weft that a test may start.
 pub(crate) fn bring(luggage: &vm::Luggage) -> Result<()> {
-    for name in ["weft", "weft-agent", "weft-iam-bridge", "weft-demo", "shop-buy", "shop-stock", "shop-storefront", "xtask"] {
+    for name in ["weft", "weft-agent", "weft-iam-bridge", "weft-demo", "gateway-client", "shop-buy", "shop-stock", "shop-storefront", "xtask"] {
         let program = process::built(name);
         if program.exists() {
             luggage.program(&program, &format!("{BIN}/{name}"))?;

@@ -16,6 +16,7 @@ mod kernels;
 mod layers;
 mod metadata;
 mod mutations;
+mod npm;
 mod process;
 mod suite;
 mod tidy;

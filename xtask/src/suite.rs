@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use weft_host::{Need, Package};
+use weft_host::{Need, Package, Unmet};
 
-use crate::{boot, codegen, demo, ebpf, host, kernels, layers, mutations, process, tidy, upgrade, vm};
+use crate::{boot, codegen, demo, ebpf, host, kernels, layers, mutations, npm, process, tidy, upgrade, vm};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TestArgs {
@@ -31,6 +31,15 @@ pub(crate) struct TestArgs {
     /// The first sequence of the suite model, as an earlier run has told it
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// The program h2spec, for the suite conformance-http
+    #[arg(long, value_name = "PATH")]
+    h2spec: Option<PathBuf>,
+    /// Autobahn's program wstest, for the same
+    #[arg(long, value_name = "PATH")]
+    autobahn: Option<PathBuf>,
+    /// The suite browser brings the pictures of its pages that the documentation shows into docs/images
+    #[arg(long)]
+    pictures: bool,
     /// Handed to `cargo test` by the unit and privileged suites; names of patches for mutations, of boots for boot
     #[arg(last = true)]
     args: Vec<String>,
@@ -50,6 +59,9 @@ struct Run<'a> {
     args: &'a [String],
     seconds: Option<u64>,
     seed: Option<u64>,
+    pictures: bool,
+    h2spec: Option<&'a Path>,
+    autobahn: Option<&'a Path>,
     /// An object of the kernel programs that a newer toolchain built: its bytes say nothing, so the privileged tests run on it.
     rebuilt: Option<PathBuf>,
 }
@@ -97,12 +109,27 @@ const SUITES: &[Suite] = &[
         run: model,
         default: true,
     },
+    Suite { name: "gateway", what: "signing in and out against providers that nobody here wrote", needs: &[], run: gateway, default: true },
+    Suite {
+        name: "browser",
+        what: "people at the door in headless Chromium: scenes, accessibility of every page",
+        needs: PRIVILEGED,
+        run: browser,
+        default: true,
+    },
     Suite { name: "e2e", what: "the tour of the demo", needs: DEMO, run: e2e, default: true },
     Suite {
         name: "boot",
         what: "a real systemd in a virtual machine: nothing of a managed unit leaves before it is identified; three boots, a minute and a half",
         needs: &[Need::Root],
         run: |run| boot::run(run.args),
+        default: false,
+    },
+    Suite {
+        name: "conformance-http",
+        what: "the gateway held against h2spec and Autobahn, which --h2spec and --autobahn name",
+        needs: PRIVILEGED,
+        run: conformance_http,
         default: false,
     },
     Suite {
@@ -128,6 +155,27 @@ pub(crate) const PACKAGES: &[Package] = &[
 /// What it starts beside them, here only: a guest that boots has no daemon of a runtime.
 const RUNTIMES: &[Package] = &[Package { name: "containerd", probe: "/usr/bin/containerd" }];
 
+/// What the suite gateway starts: a provider of Debian's, beside the one from npm.
+const PROVIDERS: &[Package] = &[
+    Package { name: "glewlwyd", probe: "glewlwyd" },
+    // Without it Debian takes another database's, and its configuration fails without any.
+    Package { name: "dbconfig-sqlite3", probe: "/usr/share/doc/dbconfig-sqlite3" },
+    Package { name: "sqlite3", probe: "sqlite3" },
+    Package { name: "openssl", probe: "openssl" },
+];
+
+/// What the suite browser starts; without a font a page has no letters.
+const BROWSER: &[Package] = &[
+    Package { name: "chromium", probe: "/usr/bin/chromium" },
+    Package { name: "fonts-dejavu-core", probe: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf" },
+];
+
+/// Pictures that the documentation shows.
+const PICTURES: &[&str] = &["portal-light", "portal-dark", "refused-light", "sessions-light", "sign-in-light"];
+
+/// Test programs of the suite gateway.
+const GATEWAY: &[&str] = &["foreign"];
+
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if let Some(line) = &args.kernel {
         return kernels::run(line, &args.args);
@@ -137,11 +185,25 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let needs: BTreeSet<Need> = chosen.iter().flat_map(|suite| suite.needs).copied().collect();
     weft_host::require(&needs.into_iter().collect::<Vec<_>>())?;
     host::space()?;
-
+    if chosen.iter().any(|suite| suite.name == "conformance-http") {
+        given(&args.h2spec, "h2spec", "h2spec")?;
+        given(&args.autobahn, "autobahn", "Autobahn's wstest")?;
+    }
+    if args.pictures && !chosen.iter().any(|suite| suite.name == "browser") {
+        bail!("--pictures is for the suite browser, which is not among those named");
+    }
     if (args.seconds.is_some() || args.seed.is_some()) && !chosen.iter().any(|suite| suite.name == "model") {
         bail!("--seconds and --seed are for the suite model, which is not among those named");
     }
-    let mut run = Run { args: &args.args, seconds: args.seconds, seed: args.seed, rebuilt: None };
+    let mut run = Run {
+        args: &args.args,
+        seconds: args.seconds,
+        seed: args.seed,
+        pictures: args.pictures,
+        h2spec: args.h2spec.as_deref(),
+        autobahn: args.autobahn.as_deref(),
+        rebuilt: None,
+    };
     let mut report = Vec::new();
     for (number, suite) in chosen.iter().enumerate() {
         println!("\n[{}/{}] {}: {}", number + 1, chosen.len(), suite.name, suite.what);
@@ -269,7 +331,45 @@ fn model(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// Test programs of a suite of their own.
-const ELSEWHERE: &[&str] = &["conformance", "faults", "model", "upgrade"];
+const ELSEWHERE: &[&str] = &["browser", "conformance", "conformance_http", "faults", "foreign", "model", "upgrade"];
+
+fn gateway(run: &mut Run<'_>) -> Result<()> {
+    weft_host::ensure(PROVIDERS)?;
+    npm::install()?;
+    let names: Vec<String> = GATEWAY.iter().map(|name| (*name).to_owned()).collect();
+    process::run(&mut process::cargo(privileged_args(&names, run.args)))
+}
+
+/// Programs that are not installed here: whoever wants them run says where they are.
+fn given(path: &Option<PathBuf>, flag: &str, what: &str) -> Result<(), Unmet> {
+    match path {
+        Some(path) if path.is_file() => Ok(()),
+        Some(path) => Err(Unmet(format!("there is no program at {}: --{flag} names {what}", path.display()))),
+        None => Err(Unmet(format!("the suite conformance-http needs {what}: give --{flag} PATH (see docs/conformance-http.md)"))),
+    }
+}
+
+fn conformance_http(run: &mut Run<'_>) -> Result<()> {
+    let absolute = |path: Option<&Path>| path.map(std::path::absolute).transpose().map(Option::unwrap_or_default);
+    let (h2spec, autobahn) = (absolute(run.h2spec)?, absolute(run.autobahn)?);
+    npm::install()?;
+    process::run(one_test_command("conformance_http", run.args)?.env("WEFT_H2SPEC", h2spec).env("WEFT_AUTOBAHN", autobahn))
+}
+
+fn browser(run: &mut Run<'_>) -> Result<()> {
+    weft_host::ensure(BROWSER)?;
+    npm::install()?;
+    process::run(&mut one_test_command("browser", run.args)?)?;
+    if run.pictures {
+        let (from, to) = (process::target_dir().join("browser"), process::root().join("docs/images"));
+        fs::create_dir_all(&to).with_context(|| format!("cannot create {}", to.display()))?;
+        for name in PICTURES.iter().map(|name| format!("{name}.png")) {
+            fs::copy(from.join(&name), to.join(&name)).with_context(|| format!("cannot copy {name} from {}", from.display()))?;
+        }
+        println!("    {} pictures are in {}", PICTURES.len(), to.display());
+    }
+    Ok(())
+}
 
 /// Names of the test programs in a folder, without those of [`ELSEWHERE`].
 pub(crate) fn test_names(dir: &Path) -> Result<Vec<String>> {
@@ -314,8 +414,19 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_not_there_is_one_line_that_names_the_flag() {
+        let check = |path: Option<&str>, expect: Option<&str>| {
+            let found = given(&path.map(PathBuf::from), "h2spec", "h2spec").err().map(|unmet| unmet.to_string());
+            assert_eq!(found.as_deref().map(|line| line.split(':').next().unwrap()), expect);
+        };
+        check(None, Some("the suite conformance-http needs h2spec"));
+        check(Some("/does/not/exist"), Some("there is no program at /does/not/exist"));
+        check(Some("/bin/sh"), None);
+    }
+
+    #[test]
     fn mutations_are_run_by_name_only_and_never_by_a_mutation() {
-        assert!(SUITES.iter().all(|suite| suite.default != matches!(suite.name, "boot" | "mutations")));
+        assert!(SUITES.iter().all(|suite| suite.default != matches!(suite.name, "boot" | "conformance-http" | "mutations")));
         assert!(exists("unit") && !exists("mutations") && !exists("nothing"));
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tonic::Status;
 use weft_kernel::cgroup;
 use weft_types::{ServiceRef, WorkloadUid, builtin};
 
@@ -44,6 +45,16 @@ pub(super) enum Refused {
     Withdrawn(WorkloadUid),
 }
 
+impl Refused {
+    pub(super) fn status(&self) -> Status {
+        match self {
+            // Nothing speaks against it yet.
+            Self::Younger => Status::unavailable(self.to_string()),
+            _ => Status::permission_denied(self.to_string()),
+        }
+    }
+}
+
 impl Caller {
     /// Blocks for as long as `/proc` does.
     pub(super) fn recognise(process: Result<Process, NoProcess>, picture: &Picture) -> Self {
@@ -65,6 +76,13 @@ impl Gateway {
     pub(super) fn holds(&self, picture: &Picture) -> Result<(), Refused> {
         let same = |w: &&Seen| w.service == builtin::gateway() && w.enrolled.as_ref().is_some_and(|e| e.cgroup_id == self.cgroup_id);
         picture.by_uid(&self.workload).filter(same).map(drop).ok_or_else(|| Refused::Withdrawn(self.workload.clone()))
+    }
+}
+
+#[cfg(test)]
+impl Gateway {
+    pub(super) fn of(workload: &str, cgroup_id: u64) -> Self {
+        Self { workload: workload.parse().expect("a uid"), cgroup_id }
     }
 }
 

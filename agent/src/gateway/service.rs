@@ -55,10 +55,10 @@ struct Following {
 pub(super) fn check(mut request: Request<()>, picture: &Picture) -> Result<Request<()>, Status> {
     let gateway = match request.extensions().get::<Caller>() {
         Some(Caller::Gateway(gateway)) => gateway.clone(),
-        Some(Caller::Stranger(why)) => return Err(Status::permission_denied(why.to_string())),
+        Some(Caller::Stranger(why)) => return Err(why.status()),
         None => return Err(Status::internal("nobody has looked at who calls")),
     };
-    gateway.holds(picture).map_err(|why| Status::permission_denied(why.to_string()))?;
+    gateway.holds(picture).map_err(|why| why.status())?;
     request.extensions_mut().insert(gateway);
     Ok(request)
 }
@@ -150,7 +150,7 @@ impl Standing {
     pub(super) async fn ended(&mut self) -> Status {
         loop {
             if let Err(why) = self.gateway.holds(&self.view.now()) {
-                return Status::permission_denied(why.to_string());
+                return why.status();
             }
             let changed = self.shutdown.run_until_cancelled(self.view.changed()).await;
             if changed != Some(true) {
@@ -182,4 +182,59 @@ async fn next(following: Option<Following>) -> Option<(Result<FollowResponse, St
 fn slot(of: &Arc<Semaphore>, most: usize, what: &str) -> Result<OwnedSemaphorePermit, Status> {
     let full = || Status::resource_exhausted(format!("{most} streams {what} on this node already: end one of them first"));
     of.clone().try_acquire_owned().map_err(|_| full())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        gateway::{Refused, caller::tests::seen},
+        workloads::Seen,
+    };
+
+    fn gateway() -> Gateway {
+        Gateway::of("gw", 5)
+    }
+
+    fn enrolled() -> Vec<Seen> {
+        vec![seen("gw", "weft/gateway", Some(5))]
+    }
+
+    #[test]
+    fn a_request_is_answered_only_on_a_connection_of_who_is_a_gateway_now() {
+        let asked = |caller: Option<Caller>, now: Vec<Seen>| {
+            let mut request = Request::new(());
+            caller.into_iter().for_each(|caller| drop(request.extensions_mut().insert(caller)));
+            check(request, &Picture::new(now)).map(|r| r.extensions().get::<Gateway>().cloned()).map_err(|e| e.code())
+        };
+        assert_eq!(asked(Some(Caller::Gateway(gateway())), enrolled()), Ok(Some(gateway())));
+        assert_eq!(asked(Some(Caller::Gateway(gateway())), vec![]), Err(Code::PermissionDenied));
+        assert_eq!(asked(Some(Caller::Stranger(Refused::Gone)), enrolled()), Err(Code::PermissionDenied));
+        assert_eq!(asked(Some(Caller::Stranger(Refused::Younger)), enrolled()), Err(Code::Unavailable), "it may come again");
+        assert_eq!(asked(None, enrolled()), Err(Code::Internal));
+    }
+
+    #[tokio::test]
+    async fn a_stream_hears_why_it_ends() {
+        let ended = async |end: fn(&watch::Sender<Arc<Picture>>, &CancellationToken)| {
+            let (pictures, view) = watch::channel(Arc::new(Picture::new(enrolled())));
+            let shutdown = CancellationToken::new();
+            let mut standing = Standing::new(gateway(), View::new(view), shutdown.clone());
+            // Another workload that comes or goes is nothing to it.
+            pictures.send_replace(Arc::new(Picture::new([enrolled(), vec![seen("orders", "shop/orders", Some(6))]].concat())));
+            assert!(tokio::time::timeout(Duration::from_millis(50), standing.ended()).await.is_err());
+            end(&pictures, &shutdown);
+            tokio::time::timeout(Duration::from_secs(20), standing.ended()).await.expect("it ends").code()
+        };
+        assert_eq!(ended(|pictures, _| drop(pictures.send_replace(Arc::default()))).await, Code::PermissionDenied);
+        let again = |pictures: &watch::Sender<Arc<Picture>>, _: &CancellationToken| {
+            pictures.send_replace(Arc::new(Picture::new(vec![seen("gw", "weft/gateway", Some(6))])));
+        };
+        assert_eq!(ended(again).await, Code::PermissionDenied, "another instance of that name");
+        assert_eq!(ended(|_, shutdown| shutdown.cancel()).await, Code::Unavailable);
+    }
 }

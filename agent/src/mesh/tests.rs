@@ -160,3 +160,18 @@ fn renewal_is_near_half_life() {
         assert!(passed >= life.mul_f64(0.39) && passed <= life.mul_f64(0.61), "{passed:?} of {life:?}");
     }
 }
+
+#[test]
+fn who_follows_hears_of_a_revision_when_the_kernel_judges_by_it() {
+    let mesh = Bench::new().open();
+    let mut followed = mesh.follow();
+    let envelope: Arc<Envelope> = envelope().into();
+    let before = mesh.set_snapshot(index(1, ServiceKind::Application), envelope.clone());
+    assert!(!followed.has_changed().unwrap(), "the kernel may still refuse it");
+    mesh.restore_snapshot(before);
+    assert!(!followed.has_changed().unwrap() && followed.borrow_and_update().is_none());
+    mesh.set_snapshot(index(1, ServiceKind::Application), envelope.clone());
+    mesh.announce(envelope.clone());
+    assert!(followed.has_changed().unwrap());
+    assert_eq!(followed.borrow_and_update().as_ref(), Some(&envelope));
+}

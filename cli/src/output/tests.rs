@@ -40,6 +40,7 @@ fn node() -> NodeView {
             enrolled_in_kernel: Some(true),
             svid_not_after: Stamp::seconds(NOW + 86_000),
             enforced: Some("packets and sockets".into()),
+            public_ports: vec![8080, 8443],
             ..WorkloadView::default()
         }],
         ..NodeView::default()
@@ -121,8 +122,8 @@ NODE  AGENT        REVISION  IN KERNEL  BRIDGE     FAIL-STATIC UNTIL            
 a     0.1.0        7         7          connected  2025-11-25T15:53:20Z (in 23h 53m)  1          1/1       shop/*
 b     bridge only  none      -          gone       -                                  0          -         -
 
-NODE  WORKLOAD  SERVICE      CLASS     MODE     ENROLLED   ENFORCED             ADDRESSES  SVID UNTIL
-a     orders-1  shop/orders  enrolled  enforce  in kernel  packets and sockets  10.1.0.2   2025-11-25T15:53:20Z (in 23h 53m)
+NODE  WORKLOAD  SERVICE      CLASS     MODE     ENROLLED   ENFORCED             ADDRESSES  OPEN TO ALL  SVID UNTIL
+a     orders-1  shop/orders  enrolled  enforce  in kernel  packets and sockets  10.1.0.2   8080, 8443   2025-11-25T15:53:20Z (in 23h 53m)
 ",
     );
     check(status(Style::default(), &StatusView::new(Vec::new(), None, Vec::new(), now()), now()), "all is well\n\nno nodes\n\nno workloads");

@@ -241,9 +241,14 @@ fn a_greeting_is_the_second_segment_of_a_handshake_and_nothing_else() {
         };
         let none = packet(ip(1), ip(77), PROTO_TCP, b"")[..8].try_into().ok();
         assert_eq!(seen(&of(6, SYN | ACK, &mss, b"")), Some([1, 2, 3, 4, 5, 6, 7, 8]));
-        for (words, flags, options, payload) in
-            [(6, SYN | ACK, &mss[..], &b"x"[..]), (5, SYN | ACK, &mss, b""), (7, SYN | ACK, &mss, b""), (6, SYN, &mss, b""), (6, ACK, &mss, b""), (6, SYN | ACK | FIN, &mss, b"")]
-        {
+        for (words, flags, options, payload) in [
+            (6, SYN | ACK, &mss[..], &b"x"[..]),
+            (5, SYN | ACK, &mss, b""),
+            (7, SYN | ACK, &mss, b""),
+            (6, SYN, &mss, b""),
+            (6, ACK, &mss, b""),
+            (6, SYN | ACK | FIN, &mss, b""),
+        ] {
             assert_eq!(seen(&of(words, flags, options, payload)), none, "{words} {flags}");
         }
         // With what stands behind the packet's own end it would carry something.

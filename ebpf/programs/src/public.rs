@@ -63,16 +63,7 @@ pub fn welcome(sk: *mut bpf_sock, netns: u64, at: &TupleKey) {
         side: SIDE_SERVER,
     };
     let j = Judgement { reason: u32::from(REASON_PUBLIC), kind: DEST_PUBLIC, service: open.service, service_port: at.local_port, ..Judgement::default() };
-    let seen = Seen {
-        flow,
-        netns,
-        source: 0,
-        revision: open.revision,
-        addr: &at.remote,
-        port: at.local_port,
-        proto: PROTO_TCP,
-        path: PATH_PUBLIC,
-        with_task: false,
-    };
+    let seen =
+        Seen { flow, netns, source: 0, revision: open.revision, addr: &at.remote, port: at.local_port, proto: PROTO_TCP, path: PATH_PUBLIC, with_task: false };
     emit::flow(&seen, &j);
 }

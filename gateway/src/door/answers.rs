@@ -1,14 +1,16 @@
 //! What the gateway itself answers about requests that reach no application: a page for people, JSON for programs, a status for gRPC.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
-use weft_http::{Body, Error, Fault, Refusal, Retry, Vetted, plain};
-use weft_policy::{AccessReason, RequestDecision};
+use weft_http::{Body, Error, Refusal, Vetted, plain};
+use weft_policy::{AccessReason, Contact, RequestDecision};
 use weft_snapshot::Service;
 use weft_types::FlowId;
 
 use super::head_of;
 use crate::{
+    csrf,
+    pages::{self, Brand, Denied, Fault, Frame, Kind, Problem, Reply, Retry, Trouble, Upstream},
     sso::{Answer, Identified, Page, Wants},
     world::World,
 };
@@ -18,8 +20,21 @@ const PERMISSION_DENIED: u8 = 7;
 const UNIMPLEMENTED: u8 = 12;
 const UNAVAILABLE: u8 = 14;
 
-pub(super) fn of(answer: Answer) -> Response<Body> {
-    answer.map(Body::full)
+/// Who an answer is for, and what stands around it.
+pub(super) struct To<'a> {
+    pub(super) world: &'a World,
+    pub(super) who: Option<&'a Identified>,
+    pub(super) flow: FlowId,
+}
+
+/// What the sign-on answers. Its pages look like all others, so they need the same of the browser.
+pub(super) fn of(world: &World, answer: Answer) -> Response<Body> {
+    let is_page = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let mut response = answer.map(Body::full);
+    if is_page {
+        replace(response.headers_mut(), pages::headers(Kind::Page { form_targets: world.form_targets() }));
+    }
+    response
 }
 
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
@@ -30,54 +45,44 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
 
 /// Over plain HTTP; kept by browsers, method and body included (RFC 9110 section 15.4.9).
 pub(super) fn moved(to: &str) -> Response<Body> {
-    let mut response = empty(StatusCode::PERMANENT_REDIRECT);
-    match HeaderValue::from_str(to) {
-        Ok(to) => {
-            response.headers_mut().insert(header::LOCATION, to);
-            response
-        }
-        Err(_) => empty(StatusCode::BAD_REQUEST),
-    }
+    leading(StatusCode::PERMANENT_REDIRECT, to)
 }
 
-/// For whoever asks in whichever way: title and text of a page, word and text of a JSON answer, or a gRPC status.
-struct Say<'a> {
-    status: StatusCode,
-    grpc: u8,
-    title: &'a str,
-    word: &'a str,
-    text: &'a str,
+/// What comes next is a GET, whatever this was.
+pub(super) fn see_other(to: &str) -> Response<Body> {
+    let mut response = leading(StatusCode::SEE_OTHER, to);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
-impl Say<'_> {
-    fn to(&self, wants: Wants) -> Response<Body> {
-        match wants {
-            Wants::Page => html(self.status, crate::sso::plain(&Page::new(self.title, self.text))),
-            Wants::Grpc => grpc(self.grpc, self.text),
-            Wants::Json => json_answer(self.status, &json!({"error": self.word, "message": self.text})),
-        }
-    }
+fn leading(status: StatusCode, to: &str) -> Response<Body> {
+    let Ok(to) = HeaderValue::from_str(to) else { return empty(StatusCode::BAD_REQUEST) };
+    let mut response = empty(status);
+    response.headers_mut().insert(header::LOCATION, to);
+    response
 }
 
-pub(super) fn html(status: StatusCode, page: String) -> Response<Body> {
-    with(status, "text/html; charset=utf-8", page)
+pub(super) fn page(world: &World, status: StatusCode, html: String) -> Response<Body> {
+    with(status, pages::headers(Kind::Page { form_targets: world.form_targets() }), html)
 }
 
 pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Body> {
-    with(status, "application/json", body.to_string())
+    with(status, pages::headers(Kind::Json), body.to_string())
 }
 
-fn with(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+fn with(status: StatusCode, headers: HeaderMap, body: String) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers
-        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"));
+    *response.headers_mut() = headers;
     response
+}
+
+fn replace(all: &mut HeaderMap, with: HeaderMap) {
+    for (name, value) in with {
+        if let Some(name) = name {
+            all.insert(name, value);
+        }
+    }
 }
 
 fn grpc(status: u8, message: &str) -> Response<Body> {
@@ -91,91 +96,128 @@ fn grpc(status: u8, message: &str) -> Response<Body> {
     response
 }
 
-/// Not by [`Say`]: who sends such a head may misread anything but the plainest answer.
+/// Who sends such a head may misread anything but the plainest answer.
 pub(super) fn refused(refusal: Refusal) -> Response<Body> {
     plain(refusal.status(), refusal.sentence())
 }
 
+/// Said where there is no policy, and so neither brand nor hosts.
 pub(super) fn not_ready(head: &Vetted) -> Response<Body> {
-    let text = "The gateway has no policy yet, or nothing is exposed. Try again in a moment.";
-    Say { status: StatusCode::SERVICE_UNAVAILABLE, grpc: UNAVAILABLE, title: "Not ready yet", word: "not_ready", text }.to(head_of(head).wants())
+    unavailable(None, head, "Not ready yet", "not_ready", "The gateway has no policy yet, or nothing is exposed. Try again in a moment.")
 }
 
 pub(super) fn internal() -> Response<Body> {
     plain(StatusCode::INTERNAL_SERVER_ERROR, "the gateway has a fault of its own; its log says which")
 }
 
-pub(super) fn no_provider(head: &Vetted) -> Response<Body> {
-    let text = "Nobody can sign in at the moment: no identity provider can be used. Tell the people who run this site.";
-    Say { status: StatusCode::SERVICE_UNAVAILABLE, grpc: UNAVAILABLE, title: "Nobody can sign in", word: "no_identity_provider", text }
-        .to(head_of(head).wants())
+pub(super) fn no_provider(world: &World, head: &Vetted) -> Response<Body> {
+    let text = "No identity provider can be used at the moment. Tell the people who run this site.";
+    unavailable(Some(world), head, "Nobody can sign in", "no_identity_provider", text)
 }
 
-pub(super) fn not_found(_world: &World, head: &Vetted, known: bool) -> Response<Body> {
-    let text = if known { "Nothing is at this address. It may have moved, or the link is wrong." } else { "No application is at this host." };
-    let word = if known { "no_route" } else { "no_host" };
-    Say { status: StatusCode::NOT_FOUND, grpc: UNIMPLEMENTED, title: "Not found", word, text }.to(head_of(head).wants())
-}
-
-pub(super) fn failed(wants: Wants, service: &Service, error: &Error) -> Response<Body> {
-    let status = error.status();
-    let again = if error.retry() == Retry::Never && error.fault() != Fault::Connect { "" } else { " Trying again may help." };
-    let what = match error.fault() {
-        Fault::Connect | Fault::ConnectTimeout | Fault::Closed | Fault::Reset => "cannot be reached at the moment",
-        Fault::Timeout => "did not answer in time",
-        Fault::Busy => "has too much to do at the moment",
-        Fault::Ended => "was asked while the gateway was stopping",
-        Fault::TooLarge | Fault::Malformed if error.status().is_client_error() => "could not be given what was sent",
-        _ => "gave an answer that cannot be passed on",
+fn unavailable(world: Option<&World>, head: &Vetted, title: &str, word: &str, text: &str) -> Response<Body> {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut response = match (head_of(head).wants(), world) {
+        (Wants::Page, Some(world)) => page(world, status, pages::sign_on(world.brand(), world.portal(), &Page::new(title, text))),
+        (Wants::Page, None) => with(status, pages::headers(Kind::Page { form_targets: &[] }), pages::sign_on(&Brand::default(), "", &Page::new(title, text))),
+        (Wants::Grpc, _) => grpc(UNAVAILABLE, text),
+        (Wants::Json, _) => json_answer(status, &json!({"error": word, "message": text})),
     };
-    let text = format!("{} ({}) {what}.{again} It belongs to {}.", service.title, service.name, service.owner);
-    let mut response = Say { status, grpc: UNAVAILABLE, title: "The application did not answer", word: "upstream", text: &text }.to(wants);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 
 /// While it was under way, what had let it in ended.
-pub(super) fn revoked(wants: Wants) -> Response<Body> {
-    let text = "While this was under way, what had let it in ended: the sign-in, a group, or the address. Open it again to see how things stand.";
-    Say { status: StatusCode::FORBIDDEN, grpc: PERMISSION_DENIED, title: "This has been closed", word: "revoked", text }.to(wants)
-}
-
-/// Who is refused learns which application it is, whose, what is missing, and whom to ask.
-pub(super) fn denied(_world: &World, head: &Vetted, decision: &RequestDecision, who: Option<&Identified>, flow: FlowId) -> Response<Body> {
-    let status = match decision.reason {
-        AccessReason::Method => StatusCode::METHOD_NOT_ALLOWED,
-        _ => StatusCode::FORBIDDEN,
-    };
-    let mut response = match head_of(head).wants() {
-        Wants::Grpc => grpc(PERMISSION_DENIED, decision.reason.explain()),
-        Wants::Page => html(status, crate::sso::plain(&Page::new("You may not open this", words(decision, who, flow)))),
-        Wants::Json => json_answer(status, &for_programs(decision, flow)),
-    };
-    if decision.reason == AccessReason::Method
-        && let Ok(methods) = HeaderValue::from_str(&decision.methods.join(", "))
-    {
-        response.headers_mut().insert(header::ALLOW, methods);
+pub(super) fn revoked(world: &World, wants: Wants) -> Response<Body> {
+    const TEXT: &str = "While this was under way, what had let it in ended: the sign-in, a group, or the address. Open it again to see how things stand.";
+    match wants {
+        Wants::Page => page(world, StatusCode::FORBIDDEN, pages::sign_on(world.brand(), world.portal(), &Page::new("This has been closed", TEXT))),
+        Wants::Grpc => grpc(PERMISSION_DENIED, TEXT),
+        Wants::Json => json_answer(StatusCode::FORBIDDEN, &json!({"error": "revoked", "message": TEXT})),
     }
-    response
 }
 
-fn for_programs(decision: &RequestDecision, flow: FlowId) -> Value {
-    json!({
-        "error": decision.reason.as_str(),
-        "message": decision.nearest_miss.clone().unwrap_or_else(|| decision.reason.explain().to_owned()),
-        "app": decision.app.as_ref().map(|app| app.service.to_string()),
-        "owner": decision.app.as_ref().map(|app| app.owner.to_string()),
-        "missing": decision.missing,
-        "ask": decision.ask,
-        "flow": flow.to_string(),
-    })
-}
+impl To<'_> {
+    /// Runs with what stands around every page.
+    fn framed<T>(&self, f: impl FnOnce(Frame<'_>) -> T) -> T {
+        let csrf = self.who.and_then(|who| who.session.as_ref()).map(|session| csrf::token(session.id)).unwrap_or_default();
+        let visitor = self.who.map(|who| &who.person);
+        f(Frame { brand: self.world.brand(), portal: self.world.portal(), visitor, csrf: &csrf })
+    }
 
-fn words(decision: &RequestDecision, who: Option<&Identified>, flow: FlowId) -> String {
-    let app = decision.app.as_ref().map_or_else(String::new, |app| format!("{} ({}) belongs to {}. ", app.title, app.service, app.owner));
-    let you = who.map_or_else(String::new, |who| format!("You are signed in as {}. ", who.person.user));
-    let change = decision.change.clone().map_or_else(String::new, |change| format!("To change that: {change}. "));
-    format!("{app}{you}{}. {change}weft why {flow}", decision.reason.explain())
+    fn reply(&self, reply: Reply) -> Response<Body> {
+        page(self.world, reply.status, reply.html)
+    }
+
+    pub(super) fn framed_page(&self, f: impl FnOnce(Frame<'_>) -> String) -> Response<Body> {
+        page(self.world, StatusCode::OK, self.framed(f))
+    }
+
+    /// Nothing is at the address; whoever is signed in is told what they may open instead.
+    pub(super) fn not_found(&self, head: &Vetted) -> Response<Body> {
+        self.trouble(head_of(head).wants(), UNIMPLEMENTED, Trouble::NotFound { apps: &[] })
+    }
+
+    /// `again`: where the same is asked for once more, if it is a page.
+    pub(super) fn failed(&self, wants: Wants, service: &Service, error: &Error, idempotent: bool, again: Option<&str>) -> Response<Body> {
+        let ask = self.contacts(service);
+        let upstream = Upstream {
+            app: &service.title,
+            owner: service.owner.as_str(),
+            ask: &ask,
+            status: error.status(),
+            fault: Fault::of(error),
+            retry: Retry::of(error, idempotent),
+            again,
+        };
+        let mut response = self.trouble(wants, UNAVAILABLE, Trouble::Upstream(upstream));
+        if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+
+    fn trouble(&self, wants: Wants, code: u8, trouble: Trouble<'_>) -> Response<Body> {
+        let flow = self.flow.to_string();
+        self.framed(|frame| {
+            let view = Problem { frame, trouble, flow: &flow };
+            match wants {
+                Wants::Page => self.reply(pages::problem(&view)),
+                Wants::Grpc => grpc(code, "the reference is in the weft-flow header"),
+                Wants::Json => {
+                    let (status, body) = pages::problem_json(&view);
+                    json_answer(status, &body)
+                }
+            }
+        })
+    }
+
+    /// Who is refused learns which application it is, whose, what is missing, and whom to ask.
+    pub(super) fn denied(&self, head: &Vetted, decision: &RequestDecision) -> Response<Body> {
+        let flow = self.flow.to_string();
+        let mut response = self.framed(|frame| {
+            let view = Denied { frame, decision, method: head.method.as_str(), flow: &flow, apps: &[] };
+            match head_of(head).wants() {
+                Wants::Grpc => grpc(PERMISSION_DENIED, decision.reason.explain()),
+                Wants::Page => self.reply(pages::denied(&view)),
+                Wants::Json => {
+                    let (status, body) = pages::denied_json(&view);
+                    json_answer(status, &body)
+                }
+            }
+        });
+        if decision.reason == AccessReason::Method
+            && let Ok(methods) = HeaderValue::from_str(&decision.methods.join(", "))
+        {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        response
+    }
+
+    /// The team that owns it.
+    fn contacts(&self, service: &Service) -> Vec<Contact> {
+        let teams = &self.world.index().snapshot().teams;
+        let owner = teams.iter().find(|team| team.name == service.owner);
+        owner.map(|team| Contact { team: team.name.clone(), lead: team.lead.clone(), contact: team.contact.clone(), group: None }).into_iter().collect()
+    }
 }

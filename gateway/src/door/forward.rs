@@ -1,13 +1,18 @@
 //! On to an application: to the workload with the least to do, once more to another if the first does not take it, and the answer back as it comes.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderValue, Response};
 use weft_http::{Body, Endpoint, Error, Fault, Path, PathError, Request, Retry, Side, Vetted, Wire};
 use weft_snapshot::{Service, Upstream};
 
 use super::{Visit, answers, fit, record::Story, revocable::until_revoked};
-use crate::{assertion, limits, live::Lease, metrics::Of, sso::Identified};
+use crate::{
+    assertion, limits,
+    live::Lease,
+    metrics::Of,
+    sso::{Identified, Wants},
+};
 
 /// Where a request goes.
 pub(super) struct To<'a> {
@@ -30,6 +35,8 @@ pub(super) struct For<'a> {
 impl Visit<'_> {
     pub(super) async fn forward(&self, to: &To<'_>, on_behalf: For<'_>, mut request: Request, story: &mut Story) -> Response<Body> {
         let wants = super::head_of(&request.head).wants();
+        let idempotent = request.head.is_idempotent();
+        let again = (wants == Wants::Page).then(|| request.head.path.to_string());
         let lease = on_behalf.lease.map(Arc::new);
         if let Err(error) = self.make_fit(to, on_behalf.who, on_behalf.assertion, &mut request.head) {
             tracing::error!(%error, path = to.path, "a rewritten path is none");
@@ -49,8 +56,8 @@ impl Visit<'_> {
         };
         let response = tokio::select! {
             biased;
-            () = revoked => return answers::revoked(wants),
-            response = self.send(to, request, story) => response,
+            () = revoked => return answers::revoked(self.world, wants),
+            response = self.send(to, request, &mut story.backend) => response,
         };
         self.gate.metrics.upstream_seconds.get_or_create(&of).observe(began.elapsed().as_secs_f64());
         match (response, lease) {
@@ -62,7 +69,7 @@ impl Visit<'_> {
                     tracing::info!(service = of.service, %error, flow = %self.flow, "an application did not answer");
                 }
                 story.detail = error.to_string();
-                answers::failed(wants, to.service, &error)
+                self.to(on_behalf.who).failed(wants, to.service, &error, idempotent, again.as_deref())
             }
         }
     }
@@ -80,7 +87,7 @@ impl Visit<'_> {
     }
 
     /// To one workload, and once more to another if the first did not take it: what may have been taken is repeated only where that changes nothing.
-    async fn send(&self, to: &To<'_>, mut request: Request, story: &mut Story) -> Result<Response<Body>, Error> {
+    pub(super) async fn send(&self, to: &To<'_>, mut request: Request, asked: &mut Option<SocketAddr>) -> Result<Response<Body>, Error> {
         let wire = if to.upstream == Upstream::Http { Wire::Http1 } else { Wire::Http2 };
         let backends = self.world.backends(to.service, to.port);
         let load = |address: &_| self.gate.pool.in_flight(&Endpoint { address: *address, wire });
@@ -89,7 +96,7 @@ impl Visit<'_> {
             let Some(address) = self.gate.backends.choose(&backends, before, load) else {
                 return Err(Error::new(Side::Upstream, Fault::Connect, Retry::Never));
             };
-            story.backend = Some(address);
+            *asked = Some(address);
             let idempotent = request.head.is_idempotent();
             let failed = match self.gate.pool.send(&Endpoint { address, wire }, request).await {
                 Ok(response) => return Ok(response),

@@ -10,6 +10,7 @@ mod forward;
 mod log;
 mod others;
 mod own;
+mod reach;
 mod record;
 mod revocable;
 
@@ -28,6 +29,7 @@ use weft_types::{FlowId, RuleId, ServiceId, ServiceRef};
 pub use backends::Backends;
 pub use log::AccessLog;
 pub use others::{BackChannel, Redirect};
+pub use reach::Reaches;
 pub use record::Teller;
 
 use crate::{
@@ -48,6 +50,7 @@ pub struct Gate {
     pub identities: Arc<Identities>,
     pub pool: Arc<Pool<Tcp>>,
     pub backends: Backends,
+    pub reaches: Reaches,
     pub live: Arc<Live>,
     pub teller: Arc<Teller>,
     pub metrics: Arc<Metrics>,
@@ -137,7 +140,7 @@ impl Visit<'_> {
             None => {
                 let known = self.world.is_own_host(&host);
                 self.deny(story, if known { AccessReason::NoRoute } else { AccessReason::NoHost });
-                answers::not_found(self.world, &request.head, known)
+                self.to(None).not_found(&request.head)
             }
         }
     }
@@ -157,7 +160,7 @@ impl Visit<'_> {
             (None, Access::Public) => Who::Anonymous,
             (None, Access::SignedIn) => {
                 self.deny(story, AccessReason::SignIn);
-                return answers::no_provider(&request.head);
+                return answers::no_provider(self.world, &request.head);
             }
         };
         let identified = match who {
@@ -165,7 +168,7 @@ impl Visit<'_> {
             Who::Anonymous => None,
             Who::Answer(answer) => {
                 self.deny(story, AccessReason::SignIn);
-                return answers::of(*answer);
+                return answers::of(self.world, *answer);
             }
         };
         story.person(identified.as_ref());
@@ -179,7 +182,7 @@ impl Visit<'_> {
         let asked = Asked { who: asker, method: request.head.method.as_str(), host: request.head.host.name(), path: request.head.path.as_str() };
         let decision = self.world.index().explain_request(route, &asked, &admission);
         story.missing.clone_from(&decision.missing);
-        let mut response = answers::denied(self.world, &request.head, &decision, identified.as_ref(), self.flow);
+        let mut response = self.to(identified.as_ref()).denied(&request.head, &decision);
         if let Some(cookie) = identified.and_then(|who| who.set_cookie) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -188,7 +191,7 @@ impl Visit<'_> {
 
     /// To the application, and what it says back to whoever asked.
     async fn pass_on(&self, route: &Route, who: Option<Identified>, request: Request, story: &mut Story) -> Response<Body> {
-        let Some(service) = self.world.index().service(route.service) else { return answers::not_found(self.world, &request.head, true) };
+        let Some(service) = self.world.index().service(route.service) else { return self.to(None).not_found(&request.head) };
         let assertion = match (&who, self.identity) {
             (Some(who), Some(identity)) => match self.assertion(identity, who, &service.name) {
                 Ok(assertion) => Some(assertion),
@@ -223,6 +226,7 @@ impl Visit<'_> {
         self.gate.live.hold(Held {
             session: who.and_then(|who| who.session.as_ref()).map(|session| session.id),
             person: who.map(|who| who.person.clone()),
+            until: who.and_then(|who| who.until),
             method: head.method.to_string(),
             host: head.host.name().to_owned(),
             path: head.path.as_str().to_owned(),
@@ -238,13 +242,18 @@ impl Visit<'_> {
 
     /// The local provider's pages are everybody's: its cookies are its own.
     async fn to_provider(&self, request: Request, story: &mut Story) -> Response<Body> {
-        let Some((service, port)) = self.world.local_provider() else { return answers::not_found(self.world, &request.head, true) };
+        let Some((service, port)) = self.world.local_provider() else { return self.to(None).not_found(&request.head) };
         story.of(&service.name, RuleId(0));
         story.reason = AccessReason::OwnPage;
         let to = forward::To { service, port, upstream: Upstream::Http, path: None };
         let mut response = self.forward(&to, forward::For { who: None, assertion: None, lease: None }, request, story).await;
         crate::sso::strip_response(response.headers_mut());
         response
+    }
+
+    /// For whom an answer of our own is.
+    fn to<'a>(&'a self, who: Option<&'a Identified>) -> answers::To<'a> {
+        answers::To { world: self.world, who, flow: self.flow }
     }
 
     fn deny(&self, story: &mut Story, reason: AccessReason) {

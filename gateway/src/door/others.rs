@@ -20,7 +20,7 @@ impl Handler for BackChannel {
         }
         let (identity, world) = (self.gate.identities.current(), self.gate.worlds.borrow().clone());
         let (Some(identity), Some(world)) = (identity, world) else { return answers::not_ready(&request.head) };
-        own::sign_on(&identity, request, Some(world.portal_host())).await.unwrap_or_else(|| answers::empty(StatusCode::NOT_FOUND))
+        own::sign_on(&identity, &world, request, Some(world.portal_host())).await.unwrap_or_else(|| answers::empty(StatusCode::NOT_FOUND))
     }
 }
 

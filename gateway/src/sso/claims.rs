@@ -64,6 +64,12 @@ impl ClaimPath {
         Self(steps.into_iter().map(Into::into).collect())
     }
 
+    fn remove(&self, claims: &mut Map<String, Value>) {
+        let Some((last, outer)) = self.0.split_last() else { return };
+        let parent = outer.iter().try_fold(claims, |value, step| value.get_mut(step)?.as_object_mut());
+        parent.and_then(|parent| parent.remove(last));
+    }
+
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let (first, inner) = self.0.split_first()?;
         inner.iter().try_fold(claims.get(first)?, |value, step| value.as_object()?.get(step))
@@ -81,6 +87,13 @@ impl ClaimMap {
     pub(crate) fn lacks(&self, claims: &Map<String, Value>) -> bool {
         let nowhere = |path: &ClaimPath| path.find(claims).is_none();
         [&self.user, &self.email, &self.name].into_iter().any(nowhere) || self.groups.iter().any(nowhere)
+    }
+
+    /// As if these had never said a group.
+    pub(crate) fn forget_groups(&self, claims: &mut Map<String, Value>) {
+        for path in &self.groups {
+            path.remove(claims);
+        }
     }
 
     /// A person without a user name is called by their subject; without groups they are in none.
@@ -177,6 +190,14 @@ mod tests {
         check("groups", json!({"groups": ["x".repeat(513)]}), Err("longer than 512 bytes"));
         check("groups", json!({"groups": (0..1001).map(|n| n.to_string()).collect::<Vec<_>>()}), Err("1001 groups"));
         check("groups", json!({"_claim_names": {"groups": "src1"}}), Err("a link to them"));
+    }
+
+    #[test]
+    fn groups_are_forgotten_and_nothing_beside_them() {
+        let mut claims = json!({"sub": "1", "groups": ["x"], "realm_access": {"roles": ["y"], "other": 1}, "list": [1]}).as_object().unwrap().clone();
+        let groups = ["groups", "realm_access.roles", "list.roles", "absent.roles"].map(|path| ClaimPath::new(path.split('.'))).to_vec();
+        ClaimMap { groups, ..ClaimMap::default() }.forget_groups(&mut claims);
+        assert_eq!(Value::Object(claims), json!({"sub": "1", "realm_access": {"other": 1}, "list": [1]}));
     }
 
     #[test]

@@ -123,6 +123,10 @@ impl Provider {
             if all.get("sub").is_some_and(|subject| more.get("sub") != Some(subject)) {
                 return Err(self.bad_token("userinfo is about somebody else"));
             }
+            if !fresh {
+                // A provider may leave a claim out that would be empty: groups that it does not say now are of the past.
+                self.config.claims.forget_groups(&mut all);
+            }
             for (name, value) in more {
                 if !fresh || !all.contains_key(&name) {
                     all.insert(name, value);

@@ -119,8 +119,13 @@ async fn an_outage_keeps_the_session_and_a_refusal_ends_it() {
             world.time.pass(30);
             world.provider.claim("groups", json!(["ops"]));
             let now = groups(&browser).await;
-            let asked_again = !matches!(lie, Lie::None | Lie::NoIdToken);
-            assert_eq!(now.unwrap(), [if asked_again { "ops" } else { "sales" }], "{lie:?}");
+            // Without an ID token userinfo is all there is, and this one's says no groups.
+            let expect: &[&str] = match lie {
+                Lie::None => &["sales"],
+                Lie::NoIdToken => &[],
+                _ => &["ops"],
+            };
+            assert_eq!(now.unwrap(), expect, "{lie:?}");
         } else {
             assert!(matches!(notices.next().await, Some(Notice::One(SessionEvent::Ended(_, End::Refused)))), "{lie:?}");
         }
@@ -142,6 +147,17 @@ async fn a_group_that_is_taken_away_is_gone_after_the_refresh_and_streams_are_to
     assert!(world.sso.renew(id).await.unwrap().unwrap().person.groups.is_empty());
     assert_eq!(notices.next().await, Some(Notice::One(SessionEvent::Changed(id))));
     assert!(groups(&browser).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn without_an_id_token_userinfo_says_the_groups_and_an_absent_claim_is_none() {
+    let (world, browser) = at_expiry().await;
+    world.provider.lie(Lie::NoIdToken);
+    for (said, expect) in [(json!({"groups": ["ops"]}), &["ops"][..]), (json!({}), &[]), (json!({"groups": ["ops"]}), &["ops"]), (json!({"groups": []}), &[])] {
+        world.provider.set(|b| b.more = said.as_object().unwrap().clone());
+        assert_eq!(groups(&browser).await.unwrap(), expect, "{said}");
+        world.time.pass(3600);
+    }
 }
 
 #[tokio::test]

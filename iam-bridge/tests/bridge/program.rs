@@ -87,6 +87,19 @@ fn it_says_where_it_listens_and_ends_when_told() {
 }
 
 #[test]
+fn a_front_says_where_it_listens_and_ends_when_told() {
+    let mut program = Program::new();
+    let path = program.dir.path().display();
+    fs::write(program.path("b.toml"), format!("[front]\nlisten = \"127.0.0.1:0\"\nprovider = \"{path}/p.sock\"\nbackchannel = \"127.0.0.1:9\"\n")).unwrap();
+    let mut child = program.command(&["front"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    program.child = Some(child);
+    let addr: std::net::SocketAddr = said.strip_prefix("front ").unwrap().parse().unwrap();
+    assert!(addr.port() != 0 && std::net::TcpStream::connect(addr).is_ok(), "{said}");
+    assert_eq!(program.end(Signal::TERM), Some(0));
+}
+
+#[test]
 fn a_start_that_cannot_be_ends_with_2_and_one_reason() {
     let program = Program::new();
     fs::write(program.path("catalog/stock.yaml"), "kind: [").unwrap();
