@@ -110,12 +110,16 @@ pub const SOCKET_PATH_MAX_BYTES: usize = 107;
 pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Between two looks at the certificates' files.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
-/// Public connections, those in their handshake included. At the bound further ones wait in the backlog.
+/// Public connections, those in their handshake and WebSockets included; fewer where the limit of open files leaves less. At the bound further ones
+/// wait in the backlog.
 pub const CONNECTIONS_MAX: usize = 20_000;
-/// TLS handshakes under way. At the bound further connections wait in the backlog.
-pub const HANDSHAKES_MAX: usize = 512;
+/// Open files beside public connections and those to applications.
+pub const DESCRIPTORS_RESERVED: usize = 256;
 /// For a TLS handshake. Beyond it the connection is closed.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// Silence after which a public connection is asked whether it is there, and how often then; the kernel says how many times (9).
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// After a connection could not be accepted.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A port that the policy names and that could not be had is tried again after this.

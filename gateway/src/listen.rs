@@ -4,13 +4,18 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit},
+};
 use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -82,7 +87,6 @@ struct Entrance {
     /// Public connections that are open.
     slots: Arc<Semaphore>,
     plain_slots: Arc<Semaphore>,
-    handshakes: Semaphore,
 }
 
 impl Listeners {
@@ -92,9 +96,8 @@ impl Listeners {
             gate,
             server,
             tls,
-            slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
+            slots: Arc::new(Semaphore::new(connections())),
             plain_slots: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
-            handshakes: Semaphore::new(limits::HANDSHAKES_MAX),
         };
         let mut listeners = Self { entrance: Arc::new(entrance), address, stop, open: HashMap::new() };
         for (role, port) in wanted(world) {
@@ -154,8 +157,33 @@ fn wanted(world: &World) -> [(Role, Option<u16>); 3] {
     [(Role::Public, Some(gateway.listen_port)), (Role::Redirect, gateway.redirect_port), (Role::BackChannel, Some(builtin::BACKCHANNEL_TARGET_PORT))]
 }
 
-/// Where the address is `::` it takes IPv4 too.
+/// Small answers do not wait for more, and a client that is gone without a word is noticed, also behind a WebSocket that is silent.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(limits::KEEPALIVE_IDLE).with_interval(limits::KEEPALIVE_INTERVAL))
+}
+
+/// Each public connection may need one to an application beside it.
+fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    let connections = limits::CONNECTIONS_MAX.min(files.saturating_sub(limits::DESCRIPTORS_RESERVED) / 2).max(1);
+    if connections < limits::CONNECTIONS_MAX {
+        tracing::warn!(connections, files, "fewer connections than there could be: raise the limit of open files (LimitNOFILE)");
+    }
+    connections
+}
+
+/// Where the address is `::` it takes IPv4 too, and IPv4 alone on a machine that has no other.
 fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    match bind_to(address, port) {
+        Err(error) if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+            bind_to(Ipv4Addr::UNSPECIFIED.into(), port)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::new(address, port))?;
@@ -188,8 +216,10 @@ impl Entrance {
     }
 
     async fn serve(&self, role: Role, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) {
-        // It only makes small answers slower.
-        let _ = stream.set_nodelay(true);
+        if let Err(error) = tune(&stream) {
+            tracing::debug!(%peer, %error, "a connection that is gone already");
+            return;
+        }
         let gate = Arc::clone(&self.gate);
         let ended = match role {
             Role::Public => self.serve_tls(stream, peer, place).await,
@@ -202,10 +232,7 @@ impl Entrance {
     }
 
     async fn serve_tls(&self, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) -> Result<(), weft_http::Error> {
-        let handshake = async {
-            let _turn = self.handshakes.acquire().await;
-            TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await
-        };
+        let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
         let stream = match timeout(limits::HANDSHAKE_WAIT, handshake).await {
             Ok(Ok(stream)) => stream,
             failed => {

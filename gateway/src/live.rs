@@ -25,6 +25,8 @@ pub struct Held {
     pub session: Option<SessionId>,
     /// `None`: nobody who is known.
     pub person: Option<Person>,
+    /// When the token that says so ends, in Unix seconds.
+    pub until: Option<u64>,
     pub method: String,
     pub host: String,
     pub path: String,
@@ -115,6 +117,13 @@ impl Live {
             }
         }
         ended
+    }
+
+    /// What was let in by a token that has ended since ends too.
+    pub fn expire(&self, now: u64) -> usize {
+        let inner = self.lock();
+        let over = inner.held.values().filter(|(held, token)| !token.is_cancelled() && held.until.is_some_and(|until| now >= until));
+        over.map(|(_, token)| token.cancel()).count()
     }
 
     /// Sessions of which something is open, for when some of their ends may have been missed.

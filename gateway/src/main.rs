@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_gateway::{Config, start};
 
@@ -17,7 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until told to stop. SIGTERM drains, SIGHUP looks at the certificates' files.
+    /// Serve until told to stop. SIGTERM drains, SIGHUP looks at the certificates' files and opens the access log anew.
     Run(ConfigArg),
     /// Say whether configuration and certificates can be used; changes nothing.
     Check(ConfigArg),
@@ -60,6 +61,9 @@ fn check(arg: &ConfigArg) -> Result<()> {
 async fn run(arg: ConfigArg) -> Result<()> {
     let config = Config::load(&arg.config)?;
     weft_telemetry::init_logs(&config.log_level, config.log_format)?;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where it cannot be raised, the present limit counts.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let mut running = tokio::select! {
         running = start(config) => running?,

@@ -68,6 +68,7 @@ async fn keep_renewed(gate: &Arc<Gate>, identity: &Arc<Identity>) {
     loop {
         sleep(pause).await;
         pause = limits::LIVE_RENEWAL;
+        count(gate, gate.live.expire(gate.identities.now()), "a token that has ended");
         renew(gate, identity, gate.live.sessions()).await;
     }
 }

@@ -102,8 +102,9 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running> {
 }
 
 impl Running {
-    /// Looks at the certificates' files now.
+    /// Looks at the certificates' files now, and opens the access log anew.
     pub fn reload(&self) {
+        self.log.reopen();
         // One that waits already will do.
         let _ = self.reload.try_send(());
     }

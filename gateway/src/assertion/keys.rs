@@ -218,7 +218,7 @@ mod tests {
 
     fn who(groups: Vec<String>) -> Identified {
         let person = Person { provider: "corp".into(), subject: "17".into(), user: "alice".into(), email: Some("a@x".into()), name: None, groups };
-        Identified { person, session: None, set_cookie: None }
+        Identified { person, session: None, until: None, set_cookie: None }
     }
 
     fn check(assertions: &Assertions, token: &HeaderValue, audience: &str) -> Result<Value, String> {

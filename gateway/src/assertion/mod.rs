@@ -92,7 +92,7 @@ mod tests {
 
     fn client() -> Identified {
         let person = Person { provider: "p".into(), subject: "1".into(), user: "robot".into(), email: None, name: None, groups: vec![] };
-        Identified { person, session: None, set_cookie: None }
+        Identified { person, session: None, until: None, set_cookie: None }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::OpenOptions,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -22,6 +22,8 @@ pub struct AccessLog {
 #[derive(Debug)]
 enum Entry {
     Line(String),
+    /// The file may be another one by now.
+    Reopen,
     /// Answered when all before it is written.
     Flush(oneshot::Sender<()>),
 }
@@ -29,16 +31,12 @@ enum Entry {
 impl AccessLog {
     /// Opens the file, to be appended to, and starts its thread. `None`: standard output.
     pub fn open(file: Option<&Path>, lost: Counter) -> io::Result<Self> {
-        let mut out: Box<dyn Write + Send> = match file {
-            Some(file) => Box::new(OpenOptions::new().create(true).append(true).open(file)?),
-            None => Box::new(io::stdout()),
-        };
+        let mut writer = Writer { out: open(file)?, file: file.map(Path::to_owned), lost: lost.clone() };
         let (entries, mut taken) = mpsc::channel(limits::LOG_QUEUED_MAX);
-        let unwritten = lost.clone();
         thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             let mut batch = Vec::new();
             while taken.blocking_recv_many(&mut batch, limits::LOG_LINES_PER_WRITE) > 0 {
-                write(&mut out, &mut batch, &unwritten);
+                writer.take(&mut batch);
             }
         })?;
         Ok(Self { entries, lost })
@@ -52,6 +50,12 @@ impl AccessLog {
         }
     }
 
+    /// Opens the file anew, for whoever has moved the former one away.
+    pub fn reopen(&self) {
+        // At the bound it comes with the next call.
+        let _ = self.entries.try_send(Entry::Reopen);
+    }
+
     /// Returns when every line so far is written, or lost.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
@@ -61,22 +65,51 @@ impl AccessLog {
     }
 }
 
-fn write(out: &mut impl Write, batch: &mut Vec<Entry>, lost: &Counter) {
-    let (mut text, mut lines, mut flushes) = (String::new(), 0, Vec::new());
-    for entry in batch.drain(..) {
-        match entry {
-            Entry::Line(line) => {
-                text.push_str(&line);
-                lines += 1;
+struct Writer {
+    out: Box<dyn Write + Send>,
+    file: Option<PathBuf>,
+    lost: Counter,
+}
+
+impl Writer {
+    fn take(&mut self, batch: &mut Vec<Entry>) {
+        let (mut text, mut lines) = (String::new(), 0);
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::Line(line) => {
+                    text.push_str(&line);
+                    lines += 1;
+                    continue;
+                }
+                Entry::Reopen => {
+                    self.write(&mut text, &mut lines);
+                    match open(self.file.as_deref()) {
+                        Ok(out) => self.out = out,
+                        Err(error) => tracing::error!(%error, "the access log cannot be opened anew; the former file stays"),
+                    }
+                }
+                Entry::Flush(done) => {
+                    self.write(&mut text, &mut lines);
+                    // Nobody waits any more, then.
+                    let _ = done.send(());
+                }
             }
-            Entry::Flush(done) => flushes.push(done),
         }
+        self.write(&mut text, &mut lines);
     }
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        lost.inc_by(lines);
+
+    fn write(&mut self, text: &mut String, lines: &mut u64) {
+        if self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).is_err() {
+            self.lost.inc_by(*lines);
+        }
+        text.clear();
+        *lines = 0;
     }
-    for done in flushes {
-        // Nobody waits any more, then.
-        let _ = done.send(());
-    }
+}
+
+fn open(file: Option<&Path>) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match file {
+        Some(file) => Box::new(OpenOptions::new().create(true).append(true).open(file)?),
+        None => Box::new(io::stdout()),
+    })
 }

@@ -226,6 +226,7 @@ impl Visit<'_> {
         self.gate.live.hold(Held {
             session: who.and_then(|who| who.session.as_ref()).map(|session| session.id),
             person: who.map(|who| who.person.clone()),
+            until: who.and_then(|who| who.until),
             method: head.method.to_string(),
             host: head.host.name().to_owned(),
             path: head.path.as_str().to_owned(),

@@ -58,8 +58,8 @@ pub(crate) fn issuer<'a>(token: &str, providers: &'a [Arc<Provider>]) -> Result<
     providers.iter().find(|provider| provider.config.issuer == issuer).ok_or(BearerError::Issuer)
 }
 
-/// Whom a bearer token speaks for.
-pub(crate) async fn person(token: &str, providers: &[Arc<Provider>], now: u64) -> Result<Person, BearerError> {
+/// Whom a bearer token speaks for, and until when, in Unix seconds.
+pub(crate) async fn person(token: &str, providers: &[Arc<Provider>], now: u64) -> Result<(Person, u64), BearerError> {
     let provider = issuer(token, providers)?;
     if provider.config.api_audiences.is_empty() {
         return Err(BearerError::Audience);
@@ -75,7 +75,7 @@ pub(crate) async fn person(token: &str, providers: &[Arc<Provider>], now: u64) -
     check(&verified, &provider.config, now)
 }
 
-fn check(token: &Verified, config: &ProviderConfig, now: u64) -> Result<Person, BearerError> {
+fn check(token: &Verified, config: &ProviderConfig, now: u64) -> Result<(Person, u64), BearerError> {
     let claims = &token.claims;
     let kind = token.typ.as_deref().map(|typ| typ.to_ascii_lowercase());
     if !matches!(kind.as_deref(), None | Some("jwt" | "at+jwt" | "application/at+jwt")) || claims.contains_key("events") || claims.contains_key("nonce") {
@@ -89,12 +89,13 @@ fn check(token: &Verified, config: &ProviderConfig, now: u64) -> Result<Person, 
     }
     let time = |name: &str| jws::time(claims, name).map_err(|()| BearerError::Early);
     let ends_at = jws::time(claims, "exp").ok().flatten().ok_or(BearerError::Expired)?;
-    if now >= ends_at.saturating_add(limits::LEEWAY_SECONDS) {
+    let ends_at = ends_at.saturating_add(limits::LEEWAY_SECONDS);
+    if now >= ends_at {
         return Err(BearerError::Expired);
     }
     let latest = now.saturating_add(limits::LEEWAY_SECONDS);
     if time("nbf")?.is_some_and(|at| at > latest) || time("iat")?.is_some_and(|at| at > latest) {
         return Err(BearerError::Early);
     }
-    Ok(config.person(claims)?)
+    Ok((config.person(claims)?, ends_at))
 }

@@ -47,6 +47,8 @@ pub struct Identified {
     pub person: Person,
     /// `None`: an API client with a bearer token, which the application must not see either.
     pub session: Option<Arc<Session>>,
+    /// When the token of an API client ends, in Unix seconds; sessions end by themselves.
+    pub until: Option<u64>,
     /// To be added to the response.
     pub set_cookie: Option<HeaderValue>,
 }
@@ -68,7 +70,7 @@ impl Sso {
         match (token, tickets.is_empty()) {
             (Some(_), false) => self.refuse(access, ambiguous("there is a bearer token and a session cookie")),
             (Some(token), true) => match bearer::person(token, &providers, now).await {
-                Ok(person) => Who::Identified(Box::new(Identified { person, session: None, set_cookie: None })),
+                Ok((person, until)) => Who::Identified(Box::new(Identified { person, session: None, until: Some(until), set_cookie: None })),
                 Err(error) => self.refuse(access, self.bad_token(head, &error)),
             },
             (None, false) => match self.by_ticket(head, &tickets, now).await {
@@ -108,7 +110,7 @@ impl Sso {
             let rotated = self.blocking(move |sessions| sessions.rotate_ticket(&found, &host, now)).await?;
             set_cookie = rotated.map(|ticket| cookie::set(cookie::TICKET, &cookie::Value::Secret(&ticket), session.ends_at.saturating_sub(now)));
         }
-        Ok(Some(Identified { person: session.person.clone(), session: Some(session), set_cookie }))
+        Ok(Some(Identified { person: session.person.clone(), session: Some(session), until: None, set_cookie }))
     }
 
     fn refuse(&self, access: Access, answer: Answer) -> Who {

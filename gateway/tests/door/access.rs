@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::{
-    apps::{App, values},
+    apps::{App, nobody, values},
     browser::at,
     client::{Answer, full, request2},
     provider::API,
@@ -87,13 +87,14 @@ async fn who_lacks_a_group_learns_which_and_whom_to_ask() {
     let before = app.requests();
     let page = bob.open(&at("orders", "/")).await;
     assert_eq!(page.status, 403);
-    for word in ["ORDERS", "shop/orders", "team-a", "bob", "sales", "#help-a", page.flow()] {
+    for word in ["ORDERS", "team-a", "bob", "sales", "#help-a", page.flow()] {
         assert!(page.text().contains(word), "{word}: {}", page.text());
     }
     let told = bob.get(&at("orders", "/")).await;
     let says = told.json();
-    assert_eq!((told.status.as_u16(), says["error"].as_str(), &says["missing"]), (403, Some("missing-group"), &json!(["sales"])));
-    assert_eq!((says["app"].as_str(), says["owner"].as_str(), says["flow"].as_str()), (Some("shop/orders"), Some("team-a"), Some(told.flow())));
+    assert_eq!((told.status.as_u16(), says["error"].as_str(), &says["missing_groups"]), (403, Some("missing-group"), &json!(["sales"])));
+    assert_eq!(says["app"], json!({"service": "shop/orders", "title": "ORDERS", "owner": "team-a"}));
+    assert_eq!(says["flow"].as_str(), Some(told.flow()));
     assert!(says["ask"].to_string().contains("#help-a"), "{says}");
 
     bob.open(&at("rpc", "/")).await;
@@ -139,7 +140,7 @@ async fn a_preflight_is_answered_by_the_route_and_asks_nobody_to_sign_in() {
     assert_eq!(app.requests(), 0);
     // Without a rule it is a request like any other: the application's own affair where all may come, and refused where not.
     let refused = preflight("my", "https://a.example", "GET", "").await;
-    assert!(refused.status == 403 && !refused.headers.contains_key("access-control-allow-origin"), "{refused:?}");
+    assert!(refused.status == 401 && !refused.headers.contains_key("access-control-allow-origin"), "{refused:?}");
     assert_eq!(app.requests(), 0);
 
     // An answer is marked by the route's rule, whatever the application says (it says `*`).
@@ -183,24 +184,33 @@ async fn programs_come_with_tokens_of_the_provider() {
 #[tokio::test]
 async fn the_portal_shows_what_this_person_may_open() {
     let (world, _app) = shop().await;
+    let all = [at("shop", "/"), at("my", "/"), at("orders", "/"), at("secret", "/")];
+    // The page, and what its script learns of whether they answer.
     let apps = async |user: &str, groups: &[&str]| {
         let mut browser = world.signed_in(user, groups).await;
-        let seen = browser.get(&at("portal", "/.weft/apps.json")).await;
-        assert_eq!((seen.status.as_u16(), seen.header("content-type"), seen.header("cache-control")), (200, "application/json", "no-store"));
-        assert_eq!(seen.json()["user"], user);
-        seen.json()["apps"].as_array().unwrap().iter().map(|app| app["url"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let page = browser.open(&at("portal", "/")).await;
+        assert_eq!((page.status.as_u16(), page.header("content-type"), page.header("cache-control")), (200, "text/html; charset=utf-8", "no-store"));
+        assert!(page.text().contains(user), "{}", page.text());
+        let answering = browser.get(&at("portal", "/.weft/apps.json")).await;
+        assert_eq!((answering.status.as_u16(), answering.header("content-type")), (200, "application/json"));
+        let shown: Vec<_> = all.iter().filter(|url| page.text().contains(&format!("href=\"{url}\""))).cloned().collect();
+        let said: Vec<_> = answering.json()["apps"].as_object().unwrap().values().map(|reach| reach.as_str().unwrap().to_owned()).collect();
+        (shown, said)
     };
-    assert_eq!(apps("alice", &["sales"]).await.len(), 1);
+    // One tile of the application, by the first exposure that this person may open.
+    assert_eq!(apps("alice", &["sales"]).await, (vec![at("my", "/")], vec!["up".to_owned()]));
     world
         .revised(|plan| {
             plan.expose("shop/secret", &["{ port: web, host: secret, access: { groups: [ ops ] } }"]);
+            plan.workload("shop/secret", nobody());
         })
         .await;
-    assert_eq!(apps("alice", &["sales"]).await.len(), 1);
-    let both = apps("olga", &["ops", "sales"]).await;
-    assert!(both.len() == 2 && both.contains(&at("secret", "/")), "{both:?}");
-    let nobody = world.get(&at("portal", "/.weft/apps.json")).await;
-    assert_eq!((nobody.status.as_u16(), nobody.json()["error"].as_str()), (401, Some("sign_in_required")));
+    assert_eq!(apps("alice", &["sales"]).await.0, [at("my", "/")]);
+    let (shown, mut said) = apps("olga", &["ops"]).await;
+    said.sort();
+    assert_eq!((shown, said), (vec![at("my", "/"), at("secret", "/")], vec!["down".to_owned(), "up".to_owned()]));
+    let unknown = world.get(&at("portal", "/.weft/apps.json")).await;
+    assert_eq!((unknown.status.as_u16(), unknown.json()["error"].as_str()), (401, Some("sign_in_required")));
     let page = world.ask(Method::GET, &at("portal", "/"), &PAGE, "").await;
     assert!(page.status == 303 && page.header("location").starts_with(&at("portal", "/.weft/start?")), "{page:?}");
     assert_eq!(world.ask(Method::POST, &at("portal", "/"), &[], "x").await.header("allow"), "GET, HEAD");

@@ -36,9 +36,10 @@ pub(crate) struct App {
     pub(crate) address: Ipv4Addr,
     /// Heads of requests, in the order in which they came.
     pub(crate) heads: Mutex<Vec<Head>>,
-    /// Requests at `/hang`, and bytes of bodies that have come.
+    /// Requests at `/hang`, bytes of bodies that have come, and bytes that have gone at `/flood`.
     pub(crate) hanging: AtomicUsize,
     pub(crate) bytes: AtomicUsize,
+    pub(crate) flooded: AtomicUsize,
     /// Event streams and WebSockets that are open.
     pub(crate) open: Arc<AtomicUsize>,
     /// What every event stream and WebSocket is sent.
@@ -64,16 +65,22 @@ impl Drop for Counted {
 
 impl App {
     pub(crate) async fn start() -> Arc<Self> {
+        Self::at(WEB_PORT).await
+    }
+
+    /// With HTTP/1.1 at another port.
+    pub(crate) async fn at(web: u16) -> Arc<Self> {
         let app = Arc::new(Self {
             address: address(),
             heads: Mutex::default(),
             hanging: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            flooded: AtomicUsize::new(0),
             open: Arc::default(),
             events: broadcast::channel(64).0,
             gate: Semaphore::new(0),
         });
-        for port in [WEB_PORT, RPC_PORT] {
+        for port in [web, RPC_PORT] {
             let listener = TcpListener::bind(SocketAddr::new(app.address.into(), port)).await.unwrap();
             let app = Arc::clone(&app);
             tokio::spawn(async move {
@@ -86,7 +93,7 @@ impl App {
                     });
                     tokio::spawn(async move {
                         let io = TokioIo::new(stream);
-                        if port == WEB_PORT {
+                        if port == web {
                             let _ = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
                         } else {
                             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
@@ -134,6 +141,7 @@ impl App {
             "cookies" => cookies(),
             "duplex" | "Talk" => self.duplex(request),
             "Fail" => grpc_failure(),
+            "flood" => self.flood(),
             "big" => Response::new(full(vec![b'x'; 300_000])),
             "break" => self.breaks_off(),
             _ => self.echo(&head, request).await,
@@ -209,6 +217,19 @@ impl App {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
+    }
+
+    /// Without end, as fast as it is taken.
+    fn flood(self: &Arc<Self>) -> Response<Body> {
+        let (send, body) = channel();
+        let app = Arc::clone(self);
+        tokio::spawn(async move {
+            let piece = Bytes::from(vec![b'x'; 16 << 10]);
+            while send.send(Frame::data(piece.clone())).await.is_ok() {
+                app.flooded.fetch_add(piece.len(), Ordering::SeqCst);
+            }
+        });
+        Response::new(body)
     }
 
     /// Says how much will come, and does not keep it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, Method, header};
 use serde_json::json;
 use url::Url;
 
@@ -111,10 +111,5 @@ impl Browser<'_> {
                 self.jar.insert(key, value.to_owned())
             };
         }
-    }
-
-    /// Keeps what came with an answer that was asked for otherwise.
-    pub(crate) fn took<T>(&mut self, url: &str, response: &Response<T>) {
-        self.take(url, response.headers());
     }
 }

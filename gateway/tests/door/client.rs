@@ -80,9 +80,8 @@ impl WebSocket {
     /// Waits for the end, and gives the code that it is given with (RFC 6455 section 7.4.1).
     pub(crate) async fn ends_with(mut self) -> Option<u16> {
         let code = loop {
-            match self.hear().await? {
-                (frames::CLOSE, payload) => break u16::from_be_bytes([payload[0], payload[1]]),
-                _ => {}
+            if let (frames::CLOSE, payload) = self.hear().await? {
+                break u16::from_be_bytes([payload[0], payload[1]]);
             }
         };
         assert_eq!(self.hear().await, None, "nothing comes after the close");

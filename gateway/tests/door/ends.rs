@@ -9,7 +9,7 @@ use crate::{
     apps::App,
     browser::{Browser, at},
     client::{Coming, H1, H2, WebSocket, empty, request, request2},
-    provider::{CLIENT, random},
+    provider::{API, CLIENT, random},
     world::{BACK_CHANNEL_PORT, World, eventually},
 };
 
@@ -61,7 +61,10 @@ impl Open {
 
     async fn ends(self) {
         for mut events in self.events {
-            let last = events.piece().await;
+            let mut last = events.piece().await;
+            while let Some(Ok(_)) = last {
+                last = events.piece().await;
+            }
             assert!(matches!(last, Some(Err(_))), "an event stream that ends breaks off, so that nobody takes it for whole: {last:?}");
         }
         for socket in self.sockets {
@@ -113,6 +116,42 @@ async fn a_session_that_ends_elsewhere_ends_what_it_had_opened() {
     of_bob.goes_on(&app).await;
     assert_eq!(alice.get(&at("orders", "/")).await.status, 401);
     assert_eq!(bob.get(&at("orders", "/")).await.status, 200);
+}
+
+/// What a form of a page holds under this name.
+fn field(page: &str, name: &str) -> Vec<String> {
+    let of = |part: &str| part.split('"').next().unwrap().to_owned();
+    page.split(&format!("name=\"{name}\" value=\"")).skip(1).map(of).collect()
+}
+
+#[tokio::test]
+async fn a_person_ends_a_session_of_their_own_from_another_browser() {
+    let (world, app) = two().await;
+    let mut away = world.signed_in("alice", &["sales"]).await;
+    let mut of_away = Open::of(&world, &mut away).await;
+    let mut bob = world.signed_in("bob", &["sales"]).await;
+    let mut of_bob = Open::of(&world, &mut bob).await;
+    let mut alice = world.signed_in("alice", &["sales"]).await;
+    let (list, end) = (at("portal", "/.weft/sessions"), at("portal", "/.weft/sessions/end"));
+    let page = alice.open(&list).await;
+    let (ids, token) = (field(page.text(), "session"), field(page.text(), "csrf").swap_remove(0));
+    assert_eq!(ids.len(), 2, "her own, and nobody else's: {}", page.text());
+    let of_bobs = bob.open(&list).await;
+    let (bobs_id, bobs_token) = (field(of_bobs.text(), "session").swap_remove(0), field(of_bobs.text(), "csrf").swap_remove(0));
+    // Neither another site's form, nor one of another session, nor another person.
+    let elsewhere = format!("session={}", ids[1]);
+    for form in [elsewhere.clone(), format!("{elsewhere}&csrf={bobs_token}")] {
+        assert_eq!(alice.post(&end, &form).await.status, 403, "{form}");
+    }
+    bob.post(&end, &format!("{elsewhere}&csrf={bobs_token}")).await;
+    of_away.goes_on(&app).await;
+    alice.post(&end, &format!("session={bobs_id}&csrf={token}")).await;
+    of_bob.goes_on(&app).await;
+    assert_eq!(alice.post(&end, &format!("{elsewhere}&csrf={token}")).await.status, 303);
+    of_away.ends().await;
+    assert_eq!(away.get(&at("orders", "/")).await.status, 401);
+    assert_eq!(alice.open(&at("orders", "/")).await.status, 200, "this browser's own goes on");
+    of_bob.goes_on(&app).await;
 }
 
 #[tokio::test]
@@ -195,6 +234,29 @@ async fn a_revision_ends_what_it_would_not_let_in() {
         }
         eventually("the application is told", async || app.open() == usize::from(gone.len() == 1)).await;
     }
+}
+
+#[tokio::test]
+async fn a_token_that_expires_ends_what_it_had_opened() {
+    let (world, app) = two().await;
+    let now = world.time.now();
+    let bearer = |user: &str, seconds: u64| {
+        let claims =
+            json!({"iss": world.provider.issuer(), "aud": API, "sub": user, "preferred_username": user, "groups": ["sales"], "iat": now, "exp": now + seconds});
+        format!("Bearer {}", world.provider.key().jwt(&claims))
+    };
+    let (short, long) = (bearer("robot", 60), bearer("other", 600));
+    let mut short = world.websocket(&at("orders", "/ws"), &[("authorization", &short)], H1).await.unwrap();
+    let mut long = world.websocket(&at("orders", "/ws"), &[("authorization", &long)], H2).await.unwrap();
+    short.echo("on").await;
+    // A minute is what clocks may differ by.
+    world.time.pass(119);
+    long.echo("on").await;
+    short.echo("on").await;
+    world.time.pass(1);
+    assert_eq!(short.ends_with().await, Some(1008));
+    long.echo("on").await;
+    assert_eq!(app.open(), 1);
 }
 
 #[tokio::test]

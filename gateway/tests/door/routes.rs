@@ -57,12 +57,12 @@ async fn each_path_leads_to_its_application_as_it_was_decided() {
 async fn what_leads_nowhere_is_not_found_and_comes_to_nobody() {
     let (world, apps) = shop().await;
     let nowhere = world.get(&at("stock", "/other")).await;
-    assert_eq!((nowhere.status.as_u16(), nowhere.json()["error"].as_str()), (404, Some("no_route")));
+    assert_eq!((nowhere.status.as_u16(), nowhere.json()["error"].as_str()), (404, Some("not-found")));
     let page = world.ask(Method::GET, &at("stock", "/other"), &[("sec-fetch-mode", "navigate")], "").await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (404, "text/html; charset=utf-8"));
     // A host that has no route, under a certificate that fits all.
     let nobody = world.get(&at("nobody", "/")).await;
-    assert_eq!((nobody.status.as_u16(), nobody.json()["error"].as_str()), (404, Some("no_host")));
+    assert_eq!((nobody.status.as_u16(), nobody.json()["error"].as_str()), (404, Some("not-found")));
     // The gateway's own paths never come to an application, known or not, also where it has all of a host.
     for own in ["/.weft", "/.weft/", "/.weft/nothing", "/.weft/../.weft/x"] {
         let answer =
@@ -100,4 +100,44 @@ async fn a_path_is_normal_before_it_is_matched() {
     let other =
         world.raw("shop.corp.example", b"GET https://stock.corp.example:8443/s HTTP/1.1\r\nHost: shop.corp.example:8443\r\nConnection: close\r\n\r\n").await;
     assert!(other.starts_with("HTTP/1.1 400"), "{other}");
+}
+
+#[tokio::test]
+async fn the_local_provider_is_reached_under_its_own_host() {
+    let app = App::start().await;
+    let provider = App::at(15013).await;
+    let world = World::before(|plan| {
+        plan.local_provider = true;
+        plan.expose("shop/orders", &["{ port: web, host: shop, access: { public: true } }"]);
+        plan.workload("shop/orders", app.address);
+        plan.workload("weft/iam-bridge", provider.address);
+    })
+    .await;
+    let secret = world.dir.path().join("local-secret");
+    std::fs::write(&secret, "a-secret\n").unwrap();
+    world.plan.lock().unwrap().config.local_provider_secret_file = Some(secret);
+    world.revise(|_| {});
+    world.start().await;
+    let fields = [("cookie", "weft-id=theirs; __Host-weft=a-ticket"), ("weft-assertion", "forged"), ("x-forwarded-for", "6.6.6.6")];
+    let seen = world.ask(Method::GET, &at("id", "/authorize?a=b"), &fields, "").await;
+    assert_eq!((seen.status.as_u16(), seen.json()["target"].as_str()), (200, Some("/authorize?a=b")), "{seen:?}");
+    let headers = provider.last().headers;
+    assert_eq!((headers["cookie"].to_str().unwrap(), headers["host"].to_str().unwrap()), ("weft-id=theirs", "id.corp.example:8443"));
+    assert!(headers["x-forwarded-for"] == "127.0.0.1" && !headers.contains_key("weft-assertion"), "{headers:?}");
+    // A revision leaves what is under way there alone: nothing had to let it in.
+    let before = provider.requests();
+    let gate = at("id", "/gate");
+    let wait = world.ask(Method::POST, &gate, &[], "a password");
+    let revise = async {
+        crate::world::eventually("it waits", async || provider.requests() == before + 1).await;
+        world.revised(|plan| plan.expose("shop/stock", &["{ port: web, host: stock, access: { public: true } }"])).await;
+        provider.gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(wait, revise);
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, "through"));
+    // What is the gateway's own is not the provider's; and whoever opens a page is led there to sign in.
+    let before = provider.requests();
+    assert_eq!(world.get(&at("id", "/.weft/backchannel-logout")).await.status, 404);
+    assert_eq!(provider.requests(), before);
+    assert_eq!(app.requests(), 0);
 }

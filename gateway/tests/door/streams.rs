@@ -78,6 +78,32 @@ async fn an_upload_comes_to_the_application_while_it_is_sent() {
 }
 
 #[tokio::test]
+async fn whoever_takes_nothing_holds_the_application_up_and_fills_no_memory() {
+    let (world, app, _) = shop().await;
+    for two in [false, true] {
+        let before = app.flooded.load(Ordering::SeqCst);
+        let mut flood = send(&world, two, Method::GET, "shop", "/flood", &[], empty()).await;
+        assert!(flood.text().await.starts_with('x'));
+        // Sockets hold some; then it stands still.
+        let mut last = 0;
+        let stands = async || {
+            let now = app.flooded.load(Ordering::SeqCst);
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            std::mem::replace(&mut last, app.flooded.load(Ordering::SeqCst)) == now
+        };
+        eventually("it stands still", stands).await;
+        let held = app.flooded.load(Ordering::SeqCst) - before;
+        assert!(held < 32 << 20, "{held} bytes on the way");
+        // It goes on where it stood.
+        let mut taken = 0;
+        while taken < held + (1 << 20) {
+            taken += flood.piece().await.unwrap().unwrap().len();
+        }
+        assert!(app.flooded.load(Ordering::SeqCst) > before + held);
+    }
+}
+
+#[tokio::test]
 async fn events_come_when_they_are_sent() {
     let (world, app, _) = shop().await;
     for two in [false, true] {

@@ -90,6 +90,20 @@ async fn a_request_is_told_of_in_the_log_and_to_the_agent() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_moved_away_is_begun_anew() {
+    let (world, _app) = shop().await;
+    let first = world.get(&at("shop", "/")).await;
+    line(&world, first.flow()).await;
+    let file = world.dir.path().join("access.log");
+    std::fs::rename(&file, world.dir.path().join("access.log.1")).unwrap();
+    world.reload();
+    eventually("another file", async || file.exists()).await;
+    let second = world.get(&at("shop", "/")).await;
+    line(&world, second.flow()).await;
+    assert_eq!(world.log().len(), 1);
+}
+
+#[tokio::test]
 async fn what_breaks_off_is_told_as_cut() {
     let (world, app) = shop().await;
     // By the client.

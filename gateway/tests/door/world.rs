@@ -30,7 +30,7 @@ use crate::{
 pub(crate) const PORT: u16 = 8443;
 pub(crate) const BACK_CHANNEL_PORT: u16 = 15014;
 /// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The ports at which all applications listen: for HTTP/1.1, and for HTTP/2.
 pub(crate) const WEB_PORT: u16 = 8080;
 pub(crate) const RPC_PORT: u16 = 8081;
@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) public_port: u16,
     pub(crate) listen_port: Option<u16>,
     pub(crate) redirect_port: Option<u16>,
+    /// Whether people sign in at the local provider; `provider` is none of it then.
+    pub(crate) local_provider: bool,
 }
 
 pub(crate) struct World {
@@ -146,6 +148,7 @@ impl World {
             public_port: PORT,
             listen_port: None,
             redirect_port: None,
+            local_provider: false,
         };
         plan(&mut planned);
         std::fs::write(dir.path().join("secret"), CLIENT_SECRET).unwrap();
@@ -252,7 +255,7 @@ fn documents(plan: &Plan, provider: &Provider, dir: &Path) -> String {
         port("listenPort", plan.listen_port),
         port("redirectPort", plan.redirect_port),
         // A provider alone would make for a gateway.
-        if plan.expose.is_empty() { "" } else { &providers },
+        if plan.expose.is_empty() || plan.local_provider { "" } else { &providers },
     );
     let team = "apiVersion: weft.mesh/v1alpha1\nkind: Team\nmetadata: { name: team-a }\nspec: { lead: ada@corp.example, contact: \"#help-a\" }\n";
     let mut all = vec![mesh, team.to_owned()];

@@ -37,7 +37,7 @@ pub(super) async fn exchange(mut line: Line, request: Box<Request>, limits: &Poo
     let Request { mut head, body, mut upgrade } = *request;
     let wire = if matches!(line, Line::One { .. }) { Wire::Http1 } else { Wire::Http2 };
     // Only a request that is all in its head can be sent again after it was sent.
-    let spare = (line.is_reused() && head.is_idempotent() && body.is_end_stream()).then(|| head.headers.clone());
+    let spare = (head.is_idempotent() && body.is_end_stream()).then(|| head.headers.clone());
     let (body, fate) = Fate::of(body);
     let odd_body = has_odd_body(&head, &body);
     let outgoing = encode(&mut head, body, wire).map_err(|error| Error::new(Side::Internal, Fault::Internal, Retry::Never).because(error))?;
