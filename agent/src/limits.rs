@@ -115,10 +115,11 @@ pub const GATEWAY_GRACE: Duration = Duration::from_secs(1);
 /// Gateways that follow, and streams of reports; a further one is refused.
 pub const FOLLOWERS_MAX: usize = 16;
 pub const REPORTS_MAX: usize = 16;
-/// Requests on one connection of a gateway that are served at once, bytes of their headers, and of one message.
+/// Requests on one connection of a gateway that are served at once, bytes of their headers, and of one message: people may be in hundreds of groups,
+/// which a gateway sends and this agent keeps a part of. A larger one ends its stream.
 pub const GATEWAY_STREAMS_MAX: u32 = 16;
 pub const GATEWAY_HEADERS_MAX_BYTES: u32 = 8 << 10;
-pub const GATEWAY_MESSAGE_MAX_BYTES: usize = 256 << 10;
+pub const GATEWAY_MESSAGE_MAX_BYTES: usize = 4 << 20;
 /// Requests that are taken from gateways: so many at once, then so many a second; allowed and denied ones each have this. What is more is counted,
 /// and the stream that it came by waits.
 pub const REQUESTS_BURST: u32 = 4096;

@@ -1,22 +1,25 @@
 //! `weft-bench`: serves and drives the loads, and compares the paths. It judges nothing.
 
+mod gateway;
 mod limits;
 mod load;
 mod paths;
 mod report;
+mod tls;
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     time::Duration,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use load::Load;
 
 /// Load and measurement for comparing paths in the same run.
 #[derive(Parser)]
 #[command(name = "weft-bench", version)]
-struct Args {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -43,6 +46,27 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         duration_ms: u64,
     },
+    /// One request on each of as many TLS connections as there is time for; prints one line of JSON.
+    Handshakes {
+        #[command(flatten)]
+        target: TargetArgs,
+        /// Milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        duration_ms: u64,
+    },
+    /// Opens TLS connections, asks once on each, and holds them until it is ended.
+    Hold {
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Compares the gateway with nginx and HAProxy in alternating rounds and prints a table in Markdown. Needs root.
+    Gateway {
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Milliseconds of each measurement.
+        #[arg(long, default_value_t = 3000)]
+        duration_ms: u64,
+    },
     /// Compares no mesh, same node and two nodes in interleaved rounds and prints a table in Markdown. Needs root.
     Run {
         #[arg(long, default_value_t = 3)]
@@ -53,8 +77,22 @@ enum Command {
     },
 }
 
+#[derive(Args)]
+struct TargetArgs {
+    #[arg(long)]
+    to: SocketAddr,
+    /// The name that is asked for.
+    #[arg(long)]
+    host: String,
+    /// Who vouches for it, PEM.
+    #[arg(long)]
+    ca: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+}
+
 fn main() -> anyhow::Result<()> {
-    match Args::parse().command {
+    match Cli::parse().command {
         Command::Serve { load, listen } => {
             let listener = TcpListener::bind(listen)?;
             let _ = socket2::SockRef::from(&listener).set_tcp_congestion(b"cubic");
@@ -64,6 +102,16 @@ fn main() -> anyhow::Result<()> {
         Command::Drive { load, to, connections, duration_ms } => {
             let outcome = load::drive(load, to, connections, Duration::from_millis(duration_ms))?;
             println!("{}", serde_json::to_string(&outcome)?);
+            Ok(())
+        }
+        Command::Handshakes { target, duration_ms } => {
+            let outcome = tls::handshakes(&tls::Target::new(target.to, &target.host, &target.ca)?, target.connections, Duration::from_millis(duration_ms))?;
+            println!("{}", serde_json::to_string(&outcome)?);
+            Ok(())
+        }
+        Command::Hold { target } => tls::hold(&tls::Target::new(target.to, &target.host, &target.ca)?, target.connections),
+        Command::Gateway { rounds, duration_ms } => {
+            println!("{}", gateway::run(rounds.max(1), Duration::from_millis(duration_ms))?);
             Ok(())
         }
         Command::Run { rounds, duration_ms } => {

@@ -62,7 +62,7 @@ fn table(outcomes: &BTreeMap<Key, Vec<Outcome>>, cpu: &BTreeMap<Path, Vec<f64>>)
     Ok(text)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<_> = values.collect();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Bench { args } => bench::run(&args),
+        Command::Bench { what, args } => bench::run(what, &args),
         Command::Codegen { check } => codegen::run(check),
         Command::Demo { action, check } => demo::run(action.unwrap_or(if check { demo::Action::Check } else { demo::Action::Foreground })),
         Command::Ebpf { check } => ebpf::run(check),
@@ -62,9 +62,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compare no mesh, same node and two nodes, in release builds
+    /// Measure in release builds: no mesh beside same node and two nodes, or the gateway beside nginx and HAProxy
     Bench {
-        /// Handed to `weft-bench run`
+        #[arg(value_enum, default_value_t = bench::What::Paths)]
+        what: bench::What,
+        /// Handed to `weft-bench`
         #[arg(last = true)]
         args: Vec<String>,
     },

@@ -123,10 +123,7 @@ fn what_this_version_does_not_do_is_said() {
     let said: Vec<_> = catalog.warnings.iter().map(|w| (w.at.as_ref().unwrap().line, w.message.as_str())).collect();
     assert_eq!(
         said,
-        [
-            (22, "this version cannot judge HTTP: the whole dependency is denied"),
-            (57, "this version does not see whether connections to an interface use TLS"),
-        ]
+        [(22, "this version cannot judge HTTP: the whole dependency is denied"), (57, "this version does not see whether connections to an interface use TLS"),]
     );
     assert!(catalog.warnings.iter().all(|w| !w.is_error()));
 }

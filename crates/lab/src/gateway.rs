@@ -129,10 +129,7 @@ impl Front {
     pub fn start(pod: &Pod, bridge: &Bridge) -> Result<Self, LabError> {
         let text = |p: PathBuf| toml::Value::String(p.display().to_string());
         let dir = bridge.machine().place().dir();
-        let front = toml::Table::from_iter([
-            ("provider".to_owned(), text(dir.join(PROVIDER_SOCKET))),
-            ("out".to_owned(), text(dir.join(OUT_SOCKET))),
-        ]);
+        let front = toml::Table::from_iter([("provider".to_owned(), text(dir.join(PROVIDER_SOCKET))), ("out".to_owned(), text(dir.join(OUT_SOCKET)))]);
         let config = pod.dir().join("front.toml");
         let table = toml::Table::from_iter([("front".to_owned(), front.into())]);
         fs::write(&config, table.to_string()).map_err(LabError::io("write", &config))?;

@@ -12,11 +12,7 @@ pub fn shop(products: &[Vec<String>], orders: &[Vec<String>]) -> String {
     for product in products {
         let [sku, title, cents] = &product[..] else { continue };
         let (sku, title) = (escape(sku), escape(title));
-        let _ = write!(
-            page,
-            "<li><img src=/media/{sku}.svg alt=\"\"><p>{title}<br>{}<p><a href=/buy?sku={sku}>Buy</a>",
-            price(cents)
-        );
+        let _ = write!(page, "<li><img src=/media/{sku}.svg alt=\"\"><p>{title}<br>{}<p><a href=/buy?sku={sku}>Buy</a>", price(cents));
     }
     page.push_str("</ul><h2>Latest orders</h2><table>");
     for order in orders {
