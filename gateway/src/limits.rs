@@ -137,6 +137,8 @@ pub const AGENT_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub const FLOWS_QUEUED_MAX: usize = 4096;
 /// Decisions in one message to the agent.
 pub const FLOWS_PER_REPORT: usize = 64;
+/// Bytes of all groups in one of them: no more is kept there.
+pub const FLOW_GROUPS_MAX_BYTES: usize = 2048;
 /// Requests that were let in, of which the agent is told, a second; those refused have as many of their own. Beyond it they are in the access log only.
 pub const FLOWS_PER_SECOND: u32 = 200;
 /// A workload that did not accept a connection is asked last for so long.

@@ -81,10 +81,6 @@ kinds = {
     "tcp4 other port": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9))),
     "tcp4 answer": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=16))),
     "tcp4 reset with payload": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=4))),
-    # From where a gateway listens, to who has no connection with it: an answer, and the second segment of a handshake.
-    "tcp4 from 8443": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=16, own=8443))),
-    "tcp6 from 8443": lambda m: ether(0x86DD, ip6(6, tcp(m, p6, o6, port=9, flags=16, own=8443))),
-    "tcp4 greets from 8443": lambda m: ether(0x800, ip4(6, tcp(b"", p4, o4, port=9, flags=18, own=8443, numbers=m.ljust(8, b"\0")))),
     "udp4": lambda m: ether(0x800, ip4(17, udp(m, p4, o4))),
     "udp6": lambda m: ether(0x86DD, ip6(17, udp(m, p6, o6))),
     "spoofed tcp4": lambda m: ether(0x800, ip4(6, tcp(m, p4, NEIGHBOUR), source=NEIGHBOUR)),
@@ -113,6 +109,10 @@ kinds = {
     "fragment6": lambda m: ether(0x86DD, ip6(44, b"\x06\0\0\x01\0\0\0\x07" + tcp(m, p6, o6))),
     "vlan": lambda m: ether(0x8100, struct.pack("!HH", 5, 0x800) + ip4(6, tcp(m, p4, o4))),
     "ethertype": lambda m: ether(0x88B5, m * 4),
+    # From where a gateway listens, to who has no connection with it: an answer, and the second segment of a handshake.
+    "tcp4 from 8443": lambda m: ether(0x800, ip4(6, tcp(m, p4, o4, port=9, flags=16, own=8443))),
+    "tcp6 from 8443": lambda m: ether(0x86DD, ip6(6, tcp(m, p6, o6, port=9, flags=16, own=8443))),
+    "tcp4 greets from 8443": lambda m: ether(0x800, ip4(6, tcp(b"", p4, o4, port=9, flags=18, own=8443, numbers=m.ljust(8, b"\0")))),
     "truncated": lambda m: ether(0x800, ip4(6, m)),
 }
 said = {}

@@ -261,7 +261,8 @@ fn a_revision_that_moves_a_port_shuts_the_old_one_and_ends_who_came_in_there() -
         let class = mesh.status(0)?.workloads.iter().find(|w| w.uid == "door").map(|w| w.class.clone());
         if class.as_deref() == Some("unidentified") { Ok(()) } else { bail!("{class:?}") }
     })?;
-    shut(&v4, LISTEN)?;
+    // What is withdrawn says nothing, not even that it refuses.
+    assert!(Held::dial(from, &v4, LISTEN, 1).is_err(), "a gateway that is withdrawn is open");
     ended(&open, 3, "the gateway's side when it is withdrawn", &mesh)
 }
 

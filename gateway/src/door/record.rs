@@ -127,7 +127,15 @@ impl Story {
     }
 
     fn flow(&self, status: u16, bytes: u64) -> Flow {
-        let (user, groups) = self.person.clone().unwrap_or_default();
+        let (user, mut groups) = self.person.clone().unwrap_or_default();
+        let mut bytes_left = limits::FLOW_GROUPS_MAX_BYTES;
+        groups.retain(|group| match bytes_left.checked_sub(group.len()) {
+            Some(left) => {
+                bytes_left = left;
+                true
+            }
+            None => false,
+        });
         Flow {
             id: self.flow.to_string(),
             at_ms: i64::try_from(millis(self.at)).unwrap_or(i64::MAX),

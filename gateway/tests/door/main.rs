@@ -10,6 +10,7 @@ mod client;
 mod ends;
 mod frames;
 mod policy;
+mod program;
 #[path = "../sso/provider.rs"]
 #[allow(dead_code, reason = "the sign-on's own tests use the rest")]
 mod provider;

@@ -57,6 +57,23 @@ async fn what_runs_ends_what_is_open_is_told_and_nothing_new_begins() {
 }
 
 #[tokio::test]
+async fn what_an_agent_missed_it_is_told_before_the_end() {
+    let app = App::start().await;
+    let world = World::with(|plan| {
+        plan.expose("shop/orders", &["{ port: web, host: shop, access: { public: true } }"]);
+        plan.workload("shop/orders", app.address);
+    })
+    .await;
+    world.agent.go();
+    let missed = world.get(&at("shop", "/")).await;
+    // The next time that it is asked by itself lies seconds ahead.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.agent.come();
+    world.running().stop().await;
+    assert!(world.agent.flows().iter().any(|flow| flow.id == missed.flow()));
+}
+
+#[tokio::test]
 async fn with_nothing_open_it_ends_at_once() {
     let world = World::with(|plan| {
         plan.config.drain = Duration::from_secs(3600);
