@@ -128,7 +128,7 @@ pub const PORT_RETRY: Duration = Duration::from_secs(1);
 pub const FAREWELL_WAIT: Duration = Duration::from_secs(2);
 /// Connections that wait to be accepted.
 pub const BACKLOG: u32 = 4096;
-/// Connections to the port that only redirects, and to the back channel.
+/// Connections to the port that only redirects, and as many to the back channel. At the bound further ones wait in the backlog.
 pub const PLAIN_CONNECTIONS_MAX: usize = 256;
 /// First and longest pause before the node's agent is asked again.
 pub const AGENT_PAUSE_MIN: Duration = Duration::from_millis(100);

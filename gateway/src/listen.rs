@@ -84,9 +84,10 @@ struct Entrance {
     gate: Arc<Gate>,
     server: Server,
     tls: Arc<ServerConfig>,
-    /// Public connections that are open.
-    slots: Arc<Semaphore>,
-    plain_slots: Arc<Semaphore>,
+    /// For connections of each listener, so that a crowd at one keeps nobody from another.
+    public: Arc<Semaphore>,
+    channel: Arc<Semaphore>,
+    redirect: Arc<Semaphore>,
 }
 
 impl Listeners {
@@ -96,8 +97,9 @@ impl Listeners {
             gate,
             server,
             tls,
-            slots: Arc::new(Semaphore::new(connections())),
-            plain_slots: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
+            public: Arc::new(Semaphore::new(connections())),
+            channel: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
+            redirect: Arc::new(Semaphore::new(limits::PLAIN_CONNECTIONS_MAX)),
         };
         let mut listeners = Self { entrance: Arc::new(entrance), address, stop, open: HashMap::new() };
         for (role, port) in wanted(world) {
@@ -193,7 +195,11 @@ fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
 impl Entrance {
     /// Takes connections until told to stop.
     async fn accept(self: Arc<Self>, role: Role, listener: TcpListener, stop: CancellationToken) {
-        let slots = if role == Role::Public { &self.slots } else { &self.plain_slots };
+        let slots = match role {
+            Role::Public => &self.public,
+            Role::BackChannel => &self.channel,
+            Role::Redirect => &self.redirect,
+        };
         loop {
             let next = async { (Arc::clone(slots).acquire_owned().await, listener.accept().await) };
             let Some((Ok(slot), accepted)) = stop.run_until_cancelled(next).await else { return };

@@ -169,3 +169,71 @@ fn may(world: Option<&World>, held: &Held) -> bool {
     let Some(index) = world.map(World::index) else { return false };
     index.route(&held.host, &held.path).is_some_and(|route| route.service == held.service && index.admit(route, who, &held.method).is_allowed())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::world::tests::world;
+
+    const SALES: &str = "{ groups: [ sales ] }";
+
+    fn person(group: &str) -> Person {
+        Person { provider: "p".into(), subject: "1".into(), user: "alice".into(), email: None, name: None, groups: vec![group.to_owned()] }
+    }
+
+    fn held(session: u8, world: &World) -> Held {
+        let service = world.index().by_ref(&"shop/orders".parse().unwrap()).unwrap().id;
+        let (method, host, path) = ("GET".to_owned(), "orders.corp.example".to_owned(), "/".to_owned());
+        let revision = world.revision();
+        Held { session: Some(SessionId([session; 16])), person: Some(person("sales")), until: None, method, host, path, service, revision }
+    }
+
+    /// A request is judged by `before`; what `then` does is done before it is registered.
+    #[track_caller]
+    fn check(then: impl FnOnce(&watch::Sender<Option<Arc<World>>>, &Live), ends: bool) {
+        let before = world(1, SALES, &[], &[]);
+        let (worlds, current) = watch::channel(Some(Arc::clone(&before)));
+        let live = Live::new(current);
+        then(&worlds, &live);
+        let lease = live.hold(held(1, &before));
+        assert_eq!(lease.ended.is_cancelled(), ends);
+        assert_eq!((live.count(), live.sessions().len()), (1, 1));
+        drop(lease);
+        assert_eq!((live.count(), live.sessions().len()), (0, 0));
+    }
+
+    #[test]
+    fn what_happened_between_judgement_and_registration_counts() {
+        let put = |worlds: &watch::Sender<_>, access: &str| drop(worlds.send_replace(Some(world(2, access, &[], &[]))));
+        check(|_, _| {}, false);
+        check(|worlds, _| put(worlds, SALES), false);
+        check(|worlds, _| put(worlds, "{ groups: [ ops ] }"), true);
+        check(|worlds, _| drop(worlds.send_replace(None)), true);
+        let is = |session: u8, group: Option<&'static str>| {
+            move |_: &watch::Sender<_>, live: &Live| {
+                live.session_is(SessionId([session; 16]), group.map(person).as_ref());
+            }
+        };
+        check(is(1, None), true);
+        check(is(2, None), false);
+        check(is(1, Some("kitchen")), true);
+        check(is(1, Some("sales")), false);
+    }
+
+    #[test]
+    fn what_is_registered_ends_once_and_by_its_own_reason() {
+        let first = world(1, SALES, &[], &[]);
+        let (worlds, current) = watch::channel(Some(Arc::clone(&first)));
+        let live = Live::new(current);
+        let (one, two) = (live.hold(held(1, &first)), live.hold(held(2, &first)));
+        assert_eq!((live.revised(), live.session_is(SessionId([1; 16]), Some(&person("sales")))), (0, 0));
+        assert_eq!((live.session_is(SessionId([1; 16]), None), live.session_is(SessionId([1; 16]), None)), (1, 0));
+        assert!(one.ended.is_cancelled() && !two.ended.is_cancelled());
+        let by_token = live.hold(Held { session: None, until: Some(100), ..held(3, &first) });
+        assert_eq!((live.expire(99), live.expire(100), by_token.ended.is_cancelled()), (0, 1, true));
+        worlds.send_replace(Some(world(2, "{ groups: [ ops ] }", &[], &[])));
+        assert_eq!((live.revised(), live.revised(), two.ended.is_cancelled()), (1, 0, true));
+    }
+}

@@ -177,3 +177,82 @@ fn endpoints(index: &Index) -> HashMap<ServiceId, Vec<IpAddr>> {
     found.retain(|service, _| !shared.contains(service));
     found
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use weft_catalog::Catalog;
+    use weft_policy::{Compiled, Ids, compile};
+    use weft_snapshot::{Endpoint, Snapshot};
+    use weft_types::RuleId;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Numbers(BTreeMap<String, u32>);
+
+    impl Numbers {
+        fn of(&mut self, key: String) -> u32 {
+            let next = u32::try_from(self.0.len()).unwrap() + 1;
+            *self.0.entry(key).or_insert(next)
+        }
+    }
+
+    impl Ids for Numbers {
+        fn service_id(&mut self, service: &weft_types::ServiceRef) -> ServiceId {
+            ServiceId(self.of(service.to_string()))
+        }
+
+        fn vip(&mut self, service: &weft_types::ServiceRef, range: ipnet::Ipv4Net) -> Option<Ipv4Addr> {
+            range.hosts().nth(self.service_id(service).0 as usize)
+        }
+
+        fn rule_id(&mut self, key: &str) -> RuleId {
+            RuleId(self.of(key.to_owned()))
+        }
+    }
+
+    /// A revision in which `shop/orders` is exposed at `orders.corp.example` to `access`, with workloads at these addresses; `shop/stock` has others.
+    pub(crate) fn world(revision: u64, access: &str, orders: &[&str], stock: &[&str]) -> Arc<World> {
+        let service = |name: &str, access: &str| {
+            format!(
+                "---\napiVersion: weft.mesh/v1alpha1\nkind: MeshService\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ type: application, owner: a, \
+                 ports: [ {{ name: web, port: 80, targetPort: 8080 }} ], expose: [ {{ port: web, access: {access} }} ] }}\n"
+            )
+        };
+        let mesh = "apiVersion: weft.mesh/v1alpha1\nkind: Mesh\nmetadata: { name: corp }\nspec: { trustDomain: corp.example, baseDomain: corp.example }\n---\n\
+                    apiVersion: weft.mesh/v1alpha1\nkind: Team\nmetadata: { name: a }\n";
+        let text = [mesh.to_owned(), service("orders", access), service("stock", "{ public: true }")].concat();
+        let Compiled { services, grants, pending, teams, gateway, .. } =
+            compile(&Catalog::parse([("all.yaml", text.as_str())]).unwrap(), &mut Numbers::default());
+        let workloads = [("shop/orders", orders), ("shop/stock", stock)].into_iter().flat_map(|(name, all)| all.iter().map(move |address| (name, address)));
+        let endpoint = |(i, (name, address)): (usize, (&str, &&str))| Endpoint {
+            service: services.iter().find(|s| s.name.to_string() == name).unwrap().id,
+            node: "a".parse().unwrap(),
+            uid: format!("w{i}").parse().unwrap(),
+            addresses: vec![address.parse().unwrap()],
+        };
+        let endpoints = workloads.enumerate().map(endpoint).collect();
+        let (mesh, trust_domain) = ("corp".to_owned(), "corp.example".parse().unwrap());
+        let snapshot = Snapshot { revision: Revision(revision), mesh, trust_domain, services, endpoints, grants, pending, teams, gateway };
+        Arc::new(World::new(Index::new(Arc::new(snapshot))).unwrap().unwrap())
+    }
+
+    #[test]
+    fn an_address_says_who_answers_or_the_agent_chooses() {
+        let backends = |orders: &[&str], stock: &[&str]| {
+            let world = world(1, "{ public: true }", orders, stock);
+            let service = world.index().by_ref(&"shop/orders".parse().unwrap()).unwrap();
+            let vip = world.virtual_address(service, 80).unwrap();
+            (world.backends(service, 80), vip)
+        };
+        let at = |addresses: &[&str]| addresses.iter().map(|a| a.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        assert_eq!(backends(&["10.0.0.1", "10.0.0.2"], &["10.0.0.3"]).0, at(&["10.0.0.1:8080", "10.0.0.2:8080"]));
+        // Two of a host's own network, of this service and of another; and none at all.
+        for (orders, stock) in [(&["10.0.0.1", "10.0.0.2"][..], &["10.0.0.2"][..]), (&["10.0.0.1", "10.0.0.1"], &[]), (&[], &["10.0.0.3"])] {
+            let (found, vip) = backends(orders, stock);
+            assert_eq!((found, vip.port()), (vec![vip], 80), "{orders:?} {stock:?}");
+        }
+    }
+}

@@ -6,9 +6,10 @@ use http::Method;
 use serde_json::json;
 
 use crate::{
-    apps::{App, nobody, values},
+    apps::{App, values},
     browser::at,
     client::{Answer, full, request2},
+    nobody::nobody,
     provider::API,
     world::World,
 };

@@ -28,7 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     client::{Body, empty, full},
-    frames,
+    socket,
     world::{RPC_PORT, WEB_PORT, address},
 };
 
@@ -200,8 +200,8 @@ impl App {
             let Ok(io) = upgrade.await else { return };
             let (mut from, mut to) = tokio::io::split(TokioIo::new(io));
             let talk = async {
-                while let Some((opcode, payload)) = frames::read(&mut from).await {
-                    if to.write_all(&frames::frame(opcode, &payload, false)).await.is_err() || opcode == frames::CLOSE {
+                while let Some((opcode, payload)) = socket::read(&mut from).await {
+                    if to.write_all(&socket::frame(opcode, &payload, false)).await.is_err() || opcode == socket::CLOSE {
                         return;
                     }
                 }
@@ -308,29 +308,4 @@ fn pairs(headers: &HeaderMap) -> Value {
 pub(crate) fn values(echo: &Value, name: &str) -> Vec<String> {
     let all = echo["headers"].as_array().unwrap().iter();
     all.filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap().to_owned()).collect()
-}
-
-/// An address at which nobody accepts connections.
-pub(crate) fn nobody() -> Ipv4Addr {
-    address()
-}
-
-/// Accepts connections, reads what comes, and closes without an answer. Says how many requests have begun.
-pub(crate) async fn closer() -> (Ipv4Addr, Arc<AtomicUsize>) {
-    use tokio::io::AsyncReadExt as _;
-    let (address, begun) = (address(), Arc::new(AtomicUsize::new(0)));
-    let listener = TcpListener::bind(SocketAddr::new(address.into(), WEB_PORT)).await.unwrap();
-    let count = Arc::clone(&begun);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let count = Arc::clone(&count);
-            tokio::spawn(async move {
-                let mut buffer = [0; 1024];
-                if stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-    });
-    (address, begun)
 }

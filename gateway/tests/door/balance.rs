@@ -7,9 +7,10 @@ use hyper::body::Frame;
 use tokio::task::JoinSet;
 
 use crate::{
-    apps::{App, closer, nobody},
+    apps::App,
     browser::at,
     client::{Answer, empty, pieces, request, request2},
+    nobody::{closer, nobody},
     world::{World, eventually},
 };
 

@@ -16,7 +16,6 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody
 use hyper::{
     body::{Frame, Incoming},
     client::conn::{http1, http2},
-    upgrade::Upgraded,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -34,7 +33,7 @@ use url::Url;
 use weft_gateway::CertificateFiles;
 
 use crate::{
-    frames,
+    socket::WebSocket,
     world::{PATIENCE, World},
 };
 
@@ -56,38 +55,6 @@ pub(crate) struct Hello {
 
 pub(crate) const H1: Hello = Hello { alpn: &[b"http/1.1"], versions: rustls::ALL_VERSIONS };
 pub(crate) const H2: Hello = Hello { alpn: &[b"h2"], versions: rustls::ALL_VERSIONS };
-
-/// An open WebSocket.
-pub(crate) struct WebSocket(TokioIo<Upgraded>);
-
-impl WebSocket {
-    pub(crate) async fn say(&mut self, text: &str) {
-        self.0.write_all(&frames::frame(frames::TEXT, text.as_bytes(), true)).await.unwrap();
-        self.0.flush().await.unwrap();
-    }
-
-    /// The next frame. `None`: it has ended.
-    pub(crate) async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
-        timeout(PATIENCE, frames::read(&mut self.0)).await.expect("a frame, or the end")
-    }
-
-    /// Says something and hears it back.
-    pub(crate) async fn echo(&mut self, text: &str) {
-        self.say(text).await;
-        assert_eq!(self.hear().await, Some((frames::TEXT, text.as_bytes().to_vec())));
-    }
-
-    /// Waits for the end, and gives the code that it is given with (RFC 6455 section 7.4.1).
-    pub(crate) async fn ends_with(mut self) -> Option<u16> {
-        let code = loop {
-            if let (frames::CLOSE, payload) = self.hear().await? {
-                break u16::from_be_bytes([payload[0], payload[1]]);
-            }
-        };
-        assert_eq!(self.hear().await, None, "nothing comes after the close");
-        Some(code)
-    }
-}
 
 /// A response that comes piece by piece.
 pub(crate) struct Coming(pub(crate) http::Response<Incoming>);
@@ -278,7 +245,7 @@ impl World {
         if response.status() != opened {
             return Err(Box::new(Answer::of(response).await));
         }
-        Ok(WebSocket(TokioIo::new(timeout(PATIENCE, hyper::upgrade::on(response)).await.expect("a switch").unwrap())))
+        Ok(WebSocket::new(timeout(PATIENCE, hyper::upgrade::on(response)).await.expect("a switch").unwrap()))
     }
 
     /// Plain HTTP/1.1 to one of the gateway's other ports.

@@ -8,8 +8,9 @@ use serde_json::json;
 use crate::{
     apps::App,
     browser::{Browser, at},
-    client::{Coming, H1, H2, WebSocket, empty, request, request2},
+    client::{Coming, H1, H2, empty, request, request2},
     provider::{API, CLIENT, random},
+    socket::WebSocket,
     world::{BACK_CHANNEL_PORT, World, eventually},
 };
 

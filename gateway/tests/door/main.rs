@@ -8,7 +8,7 @@ mod balance;
 mod browser;
 mod client;
 mod ends;
-mod frames;
+mod nobody;
 mod policy;
 mod program;
 #[path = "../sso/provider.rs"]
@@ -18,6 +18,7 @@ mod reloads;
 mod renewal;
 mod routes;
 mod seen;
+mod socket;
 mod stop;
 mod streams;
 mod tls;

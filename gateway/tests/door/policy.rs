@@ -3,9 +3,10 @@
 use http::Method;
 
 use crate::{
-    apps::{App, nobody},
+    apps::App,
     browser::at,
     client::{Answer, empty, request2},
+    nobody::nobody,
     world::{PORT, World, eventually},
 };
 

@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use x509_parser::prelude::FromDer as _;
 
 use crate::{
-    apps::{App, nobody},
+    apps::App,
     browser::at,
     client::{Answer, H1, empty, request2},
+    nobody::nobody,
     world::{World, eventually},
 };
 

@@ -10,7 +10,7 @@ use crate::{
     apps::App,
     browser::at,
     client::{Answer, Body, Coming, H1, H2, empty, full, pieces, request, request2},
-    frames,
+    socket,
     world::{PATIENCE, World, eventually},
 };
 
@@ -156,7 +156,7 @@ async fn websockets_open_over_both_protocols() {
     // An application that takes none is heard.
     let refused = world.websocket(&at("shop", "/echo"), &[], H1).await.err().unwrap();
     assert_eq!(refused.status, 200);
-    assert_eq!(frames::frame(frames::TEXT, b"a", false), [0x81, 1, b'a']);
+    assert_eq!(socket::frame(socket::TEXT, b"a", false), [0x81, 1, b'a']);
 }
 
 #[tokio::test]
