@@ -153,6 +153,8 @@ pub const LIVE_RENEWALS_MAX: usize = 64;
 pub const ENDS_REMEMBERED: Duration = Duration::from_secs(60);
 /// Lines of the access log that are written at once.
 pub const LOG_LINES_PER_WRITE: usize = 256;
+/// Lines of the access log are gathered for this long, unless there are many.
+pub const LOG_PAUSE: Duration = Duration::from_millis(10);
 /// Lines of the access log that wait to be written. Beyond it they are dropped and counted: a full disk stops no request.
 pub const LOG_QUEUED_MAX: usize = 16_384;
 /// Bytes of the path, and of the client's name for itself, in a line of the access log.
