@@ -1,5 +1,5 @@
 //! The gateway held against test programs that others wrote: h2spec (HTTP/2, HPACK) and Autobahn (WebSocket). They are no part of what is installed here:
-//! `cargo xtask test conformance-http --h2spec PATH --autobahn PATH` names them. What they find must be in `docs/conformance-http.md`, and what is there
+//! `cargo xtask test conformance-http --h2spec PATH --autobahn PATH` names them. What they find must be in `docs/conformance.md`, and what is there
 //! must still be found. `WEFT_AUTOBAHN_CASES` chooses among Autobahn's, as in `1.* 7.*`; rows of others are then not looked at.
 //!
 //! Autobahn asks the application behind the gateway, and a copy of it that nothing is before: a finding is what differs.
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use weft_lab::Place;
 use weft_tests::door::{App, DOMAIN, Door, DoorOptions, PORT};
 
-const PAGE: &str = "docs/conformance-http.md";
+const PAGE: &str = "docs/conformance.md";
 const H2SPEC: Duration = Duration::from_secs(600);
 /// Both ways together; most of it is the compression cases.
 const AUTOBAHN: Duration = Duration::from_secs(3600);

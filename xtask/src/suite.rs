@@ -345,7 +345,7 @@ fn given(path: &Option<PathBuf>, flag: &str, what: &str) -> Result<(), Unmet> {
     match path {
         Some(path) if path.is_file() => Ok(()),
         Some(path) => Err(Unmet(format!("there is no program at {}: --{flag} names {what}", path.display()))),
-        None => Err(Unmet(format!("the suite conformance-http needs {what}: give --{flag} PATH (see docs/conformance-http.md)"))),
+        None => Err(Unmet(format!("the suite conformance-http needs {what}: give --{flag} PATH (see docs/conformance.md)"))),
     }
 }
 
