@@ -20,7 +20,7 @@ pub const PARAMS_MAX: usize = 32;
 /// Bytes of what is only carried along for a client (`state`, `nonce`), and of a hint. With a longer one the request is refused.
 pub const CARRIED_MAX_BYTES: usize = 1024;
 /// Cookies of one name that are looked at; further ones are not.
-pub const COOKIES_TRIED_MAX: usize = 4;
+pub const COOKIES_TRIED_MAX: usize = 8;
 /// Bytes of a JSON Web Token that is read. A longer one is not ours.
 pub const JWT_MAX_BYTES: usize = 8 << 10;
 

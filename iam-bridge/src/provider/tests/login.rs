@@ -40,7 +40,7 @@ fn a_form_is_bound_to_its_browser_and_its_request() {
     let cookies = world.cookies.clone();
     for (what, form, cookies) in [
         ("no cookie", form.clone(), BTreeMap::new()),
-        ("another browser's cookie", form.clone(), BTreeMap::from([("__Host-id-form".to_owned(), "a".repeat(43))])),
+        ("another browser's cookie", form.clone(), BTreeMap::from([("__Host-id-form-aaaaaaaa".to_owned(), "a".repeat(43))])),
         ("no proof", changed("proof", ""), cookies.clone()),
         ("another proof", changed("proof", &"A".repeat(43)), cookies.clone()),
         ("another request", changed("request", other.split_once('?').unwrap().1), cookies.clone()),
