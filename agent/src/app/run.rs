@@ -44,7 +44,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = admin::bind(&socket)?;
     let mut running = tokio::task::JoinSet::new();
     running.spawn(admin::serve(listener, node.clone()));
-    running.spawn(gateway::serve(door, node.clone()));
+    let at_the_door = tokio::spawn(gateway::serve(door, node.clone()));
     running.spawn(tasks::flows(node.clone()));
     running.spawn(tasks::sweeps(node.clone()));
     running.spawn(tasks::verify(node.clone()));
@@ -70,6 +70,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         hand_over().await;
     }
     drain(&node, &mut signals).await;
+    // Where nothing was to be drained, a gateway has not yet heard why its streams end.
+    let _ = tokio::time::timeout(2 * limits::GATEWAY_GRACE, at_the_door).await;
     running.abort_all();
     Ok(())
 }
