@@ -4,6 +4,7 @@
 
 pub mod builtin;
 mod claim;
+pub mod colour;
 mod consumer;
 mod flow;
 mod ids;
@@ -17,6 +18,7 @@ mod verdict;
 mod web_url;
 
 pub use claim::{ClaimError, ClaimPath};
+pub use colour::Colour;
 pub use consumer::{Consumer, ConsumerError};
 pub use flow::{FlowId, ParseFlowIdError};
 pub use ids::{Revision, RuleId, ServiceId};

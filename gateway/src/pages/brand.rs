@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 use weft_snapshot::{Branding, LogoKind};
+use weft_types::colour::{self, Colour};
 
-use super::{
-    assets::{self, Asset, Type},
-    colour::{self, Colour},
-};
+use super::assets::{self, Asset, Type};
 
 /// Made once of each snapshot: a title, whom to ask, and assets of the operator's own.
 #[derive(Clone, Debug)]

@@ -7,7 +7,6 @@ mod address;
 mod agent;
 pub mod assets;
 mod brand;
-mod colour;
 mod denied;
 mod find;
 mod headers;

@@ -1,7 +1,10 @@
 //! The Mesh document: what belongs to no team, and how the portal looks.
 
 use serde_saphyr::Spanned;
-use weft_types::{HostName, builtin};
+use weft_types::{
+    HostName, builtin,
+    colour::{self, Colour, TEXT_CONTRAST_MIN},
+};
 
 use super::{
     expose::groups,
@@ -20,8 +23,6 @@ use crate::{
 const DEFAULT_SERVICE_RANGE: &str = "100.64.0.0/16";
 /// Where browsers look for https.
 const DEFAULT_PUBLIC_PORT: u16 = 443;
-/// What text must stand out by against what is behind it (WCAG 2.1, 1.4.3).
-const CONTRAST_MIN: f64 = 4.5;
 
 /// The Mesh with the places that later checks point at.
 #[derive(Clone, Debug)]
@@ -118,8 +119,8 @@ fn branding(read: &mut Reader<'_, '_>, b: raw::Branding) -> (Branding, Option<(S
     let branding = Branding {
         title: read.text(b.title).unwrap_or_default(),
         support: read.text(b.support).unwrap_or_default(),
-        accent: colour(read, "accent", colours.accent, [255, 255, 255], "white"),
-        accent_dark: colour(read, "accentDark", colours.accent_dark, [0x12, 0x16, 0x1b], "a dark page"),
+        accent: colour(read, "accent", colours.accent, colour::PAGE_LIGHT, "white"),
+        accent_dark: colour(read, "accentDark", colours.accent_dark, colour::PAGE_DARK, "a dark page"),
         logo: None,
     };
     let logo = b.logo.and_then(|text| {
@@ -129,32 +130,19 @@ fn branding(read: &mut Reader<'_, '_>, b: raw::Branding) -> (Branding, Option<(S
     (branding, logo)
 }
 
-fn colour(read: &mut Reader<'_, '_>, field: &str, text: Option<raw::Text>, behind: [u8; 3], page: &str) -> String {
+fn colour(read: &mut Reader<'_, '_>, field: &str, text: Option<raw::Text>, behind: Colour, page: &str) -> String {
     let Some(text) = text else { return String::new() };
     let at = read.at(&text);
-    let digit = |i: usize| text.value.get(i..i + 2).and_then(|d| u8::from_str_radix(d, 16).ok());
-    let plain = text.value.len() == 7 && text.value.starts_with('#') && text.value[1..].bytes().all(|b| b.is_ascii_hexdigit());
-    let Some(rgb) = plain.then(|| [digit(1), digit(3), digit(5)].map(Option::unwrap_or_default)) else {
+    let Some(found) = Colour::parse(&text.value) else {
         read.refuse(&at, format!("{field} {:?} is no colour", text.value), Some("write it in quotes as \"#rrggbb\""));
         return String::new();
     };
-    let contrast = contrast(rgb, behind);
-    if contrast < CONTRAST_MIN {
-        let message = format!("{field} {} stands out by {contrast:.1} against {page}, and not everybody reads less than {CONTRAST_MIN}", text.value);
-        read.report.warning(&at, message).help(if behind[0] > 127 { "choose a darker one" } else { "choose a lighter one" });
+    let contrast = found.contrast(behind);
+    if contrast < TEXT_CONTRAST_MIN {
+        let message = format!("{field} {} stands out by {contrast:.1} against {page}, and not everybody reads less than {TEXT_CONTRAST_MIN}", text.value);
+        read.report.warning(&at, message).help(if behind == colour::PAGE_LIGHT { "choose a darker one" } else { "choose a lighter one" });
     }
-    text.value.to_ascii_lowercase()
-}
-
-/// WCAG 2.1, "contrast ratio" and "relative luminance".
-fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
-    let channel = |c: u8| match f64::from(c) / 255.0 {
-        c if c <= 0.04045 => c / 12.92,
-        c => ((c + 0.055) / 1.055).powf(2.4),
-    };
-    let luminance = |[r, g, b]: [u8; 3]| 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-    let (a, b) = (luminance(a), luminance(b));
-    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    found.to_string()
 }
 
 fn bookmark(read: &mut Reader<'_, '_>, entry: Spanned<raw::Bookmark>, groups_at: &mut Vec<(String, Position)>) -> Option<Bookmark> {
@@ -175,18 +163,4 @@ fn bookmark(read: &mut Reader<'_, '_>, entry: Spanned<raw::Bookmark>, groups_at:
     let groups = all.into_iter().map(|(group, _)| group).collect();
     let (icon, category) = (read.text(b.icon).unwrap_or_default(), read.text(b.category).unwrap_or_default());
     Some(Bookmark { title: title?, url: url?, icon, category, groups, at })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contrast_is_that_of_the_recommendation() {
-        let about = |a, b, expect: f64| assert!((contrast(a, b) - expect).abs() < 0.01, "{}", contrast(a, b));
-        about([0, 0, 0], [255, 255, 255], 21.0);
-        about([0x76, 0x76, 0x76], [255, 255, 255], 4.54);
-        about([255, 0, 0], [255, 255, 255], 4.0);
-        about([9, 9, 9], [9, 9, 9], 1.0);
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::colour::{Colour, PAGE_DARK, PAGE_LIGHT, TEXT_CONTRAST_MIN};
 use crate::pages::icons::DYES;
+use weft_types::colour::{Colour, PAGE_DARK, PAGE_LIGHT, TEXT_CONTRAST_MIN};
 
 const STYLE: &str = include_str!("../../../assets/weft.css");
 /// Borders, and the ring around what has the focus (WCAG 2.1, 1.4.11).

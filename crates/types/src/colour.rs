@@ -1,25 +1,25 @@
-//! Colours, and whether one stands out from another enough to be read.
+//! Colours, and whether one stands out from another enough to be read. The catalog warns by the same measure by which the gateway's pages fall back to their own.
 
 /// Text must stand out by so much against what is behind it (WCAG 2.1, 1.4.3, level AA).
-pub(super) const TEXT_CONTRAST_MIN: f64 = 4.5;
+pub const TEXT_CONTRAST_MIN: f64 = 4.5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Colour([u8; 3]);
+pub struct Colour([u8; 3]);
 
-/// What is behind everything, as the style sheet has it.
-pub(super) const PAGE_LIGHT: Colour = Colour([0xff, 0xff, 0xff]);
-pub(super) const PAGE_DARK: Colour = Colour([0x12, 0x16, 0x1b]);
+/// What is behind everything on the gateway's pages, as their style sheet has it.
+pub const PAGE_LIGHT: Colour = Colour([0xff, 0xff, 0xff]);
+pub const PAGE_DARK: Colour = Colour([0x12, 0x16, 0x1b]);
 
 impl Colour {
     /// `#rrggbb`, and nothing else.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
         let byte = |i: usize| u8::from_str_radix(&digits[i..i + 2], 16).ok();
         Some(Self([byte(0)?, byte(2)?, byte(4)?]))
     }
 
     /// From 1, the same, to 21, black and white (WCAG 2.1, "contrast ratio").
-    pub(super) fn contrast(self, other: Self) -> f64 {
+    pub fn contrast(self, other: Self) -> f64 {
         let (a, b) = (self.luminance(), other.luminance());
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
