@@ -9,7 +9,6 @@ mod certificates;
 mod config;
 mod csrf;
 mod door;
-mod files;
 mod identity;
 pub mod limits;
 mod listen;

@@ -167,3 +167,5 @@ pub const PROVIDER_RETRY: Duration = Duration::from_secs(5);
 pub const REACH_WAIT: Duration = Duration::from_secs(3);
 /// How long what was seen of it is believed.
 pub const REACH_KEPT: Duration = Duration::from_secs(10);
+/// What to do about a file of keys that cannot be read.
+pub(crate) const KEYS_WAY_OUT: &str = "restore it from a backup, or remove it, which signs everybody out";

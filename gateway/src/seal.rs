@@ -14,10 +14,10 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use weft_config::private::{PrivateFileError, read_private, write_private};
 use zeroize::Zeroizing;
 
 use crate::{
-    files::{FileError, read_private, write_private},
     limits,
     random::{self, NoRandomness},
 };
@@ -29,7 +29,7 @@ const ID_BYTES: usize = 4;
 #[derive(Debug, Error)]
 pub enum SealError {
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] PrivateFileError),
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
     #[error("the sealing key cannot be used")]
@@ -144,7 +144,7 @@ impl KeyRing {
     }
 
     fn from_file(path: &Path, file: &KeyFile) -> Result<Self, SealError> {
-        let content = || FileError::Content { path: path.to_owned(), what: "keys of the gateway" };
+        let content = || PrivateFileError::Content { path: path.to_owned(), what: "keys of the gateway", way_out: limits::KEYS_WAY_OUT };
         let mut keys = Vec::new();
         for entry in &file.keys {
             let aead = RandomizedNonceKey::new(&AES_256_GCM_SIV, decode(&entry.key).ok_or_else(content)?.as_ref()).map_err(|_| SealError::Key)?;
@@ -167,7 +167,11 @@ impl fmt::Debug for KeyRing {
 
 fn read_file(path: &Path) -> Result<Option<KeyFile>, SealError> {
     let Some(content) = read_private(path, limits::KEY_FILE_MAX_BYTES)? else { return Ok(None) };
-    let file = serde_json::from_slice(&content).map_err(|_| FileError::Content { path: path.to_owned(), what: "keys of the gateway" })?;
+    let file = serde_json::from_slice(&content).map_err(|_| PrivateFileError::Content {
+        path: path.to_owned(),
+        what: "keys of the gateway",
+        way_out: limits::KEYS_WAY_OUT,
+    })?;
     Ok(Some(file))
 }
 

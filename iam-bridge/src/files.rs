@@ -1,11 +1,10 @@
 //! The state directory and the admin socket: never half-written, never another user's.
 
 use std::{
-    ffi::OsString,
     fs::{DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
+    io,
     os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -13,6 +12,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 use thiserror::Error;
+use weft_config::private::{PrivateFileError, beside, hint, parent, read_private, write_private};
 use zeroize::Zeroizing;
 
 use crate::limits;
@@ -33,8 +33,8 @@ pub(crate) enum FileError {
     Locked(PathBuf),
     #[error("state_dir {path} has {free} bytes free, the bridge needs {}", limits::STATE_FREE_MIN_BYTES)]
     NoSpace { path: PathBuf, free: u64 },
-    #[error("{path} may be read by others than its owner: its secrets may be known; chmod 600 {path} if you are sure they are not")]
-    Readable { path: PathBuf },
+    #[error(transparent)]
+    Private(#[from] PrivateFileError),
     #[error("another program answers on the socket {0}")]
     SocketHeld(PathBuf),
     #[error("{0} is in the way: it is no socket, so the bridge does not remove it")]
@@ -77,36 +77,17 @@ impl StateDir {
 
 /// `None`: there is no such file.
 pub(crate) fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, FileError> {
-    let io = |source| FileError::Io { verb: "read", path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(io)?,
-    };
-    if file.metadata().map_err(io)?.mode() & 0o077 != 0 {
-        return Err(FileError::Readable { path: path.to_owned() });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(limits::SECRET_FILE_MAX_BYTES).read_to_string(&mut text).map_err(io)?;
-    Ok(Some(text))
+    let Some(content) = read_private(path, limits::SECRET_FILE_MAX_BYTES)? else { return Ok(None) };
+    let text = std::str::from_utf8(&content).map_err(|e| FileError::Io {
+        verb: "read",
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, e),
+    })?;
+    Ok(Some(Zeroizing::new(text.to_owned())))
 }
 
-/// Replaces `path` whole, for its owner's eyes only: written beside it, brought to disk, renamed. After a crash there is the old content or the new one.
 pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let io = |source| FileError::Io { verb: "write", path: path.to_owned(), source };
-    let beside = beside(path);
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        File::open(parent(path))?.sync_all()
-    };
-    // What a crash left behind is nobody's.
-    let _ = std::fs::remove_file(&beside);
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(&beside);
-        io(e)
-    })
+    Ok(write_private(path, content)?)
 }
 
 /// Makes a unix socket that only this user may use.
@@ -152,32 +133,10 @@ fn clear_stale(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// A hidden name in the same directory, so that a rename stays within one file system.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    path.with_file_name(name)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    }
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": the file system is full",
-        io::ErrorKind::ReadOnlyFilesystem => ": the file system is read-only",
-        io::ErrorKind::PermissionDenied => ": this user may not",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -195,7 +154,7 @@ mod tests {
         assert_eq!(state.read_secret("key").unwrap().unwrap().as_str(), "two");
         assert_eq!(mode(&state.file("key")), 0o600);
         std::fs::set_permissions(state.file("key"), Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(state.read_secret("key"), Err(FileError::Readable { .. })));
+        assert!(matches!(state.read_secret("key"), Err(FileError::Private(PrivateFileError::Readable { .. }))));
     }
 
     #[test]

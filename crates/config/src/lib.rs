@@ -1,8 +1,9 @@
 //! Configuration files, the same for every weft program: TOML of bounded size, unknown fields refused by the program's own struct, and every
-//! wrong value named with its file and field.
+//! wrong value named with its file and field. And [`private`] files, which hold what a configuration only names.
 
 mod duration;
 mod fields;
+pub mod private;
 mod sections;
 
 use std::{

@@ -17,11 +17,11 @@ use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
+use weft_config::private::{PrivateFileError, read_private, write_private};
 use zeroize::Zeroizing;
 
 use crate::{
     assertion::{About, Claims},
-    files::{FileError, read_private, write_private},
     limits,
     sso::Answer,
 };
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum AssertionError {
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] PrivateFileError),
     #[error("a key for assertions cannot be made")]
     Make,
     #[error("the key for assertions cannot be used")]
@@ -64,7 +64,7 @@ impl Assertions {
     pub fn open(path: &Path, issuer: String, now: u64) -> Result<Self, AssertionError> {
         let mut keys = Vec::new();
         if let Some(content) = read_private(path, limits::KEY_FILE_MAX_BYTES)? {
-            let wrong = || FileError::Content { path: path.to_owned(), what: "keys of assertions" };
+            let wrong = || PrivateFileError::Content { path: path.to_owned(), what: "keys of assertions", way_out: limits::KEYS_WAY_OUT };
             let entries: Vec<Entry> = serde_json::from_slice(&content).map_err(|_| wrong())?;
             for Entry { made_at, pkcs8 } in entries {
                 let pkcs8 = Zeroizing::new(URL_SAFE_NO_PAD.decode(pkcs8.as_bytes()).map_err(|_| wrong())?);

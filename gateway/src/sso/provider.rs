@@ -13,9 +13,9 @@ use openidconnect::{AuthType, ClientId, ClientSecret, IssuerUrl, RedirectUrl, co
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
+use weft_config::private::{read_private, write_private};
 
 use crate::{
-    files::{read_private, write_private},
     limits,
     sso::{
         claims::ClaimError,
